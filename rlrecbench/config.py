@@ -1,0 +1,171 @@
+"""YAML to frozen, strict dataclasses; every error names its place as ``suites/x.yaml: methods[2].beta``.
+
+Configuration is data. A class needs only ``@dataclass(frozen=True)`` and annotations; pydantic validates,
+unknown keys are errors, and no value is silently converted ("5" is not a number, true is not 1).
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from annotated_types import Ge, Gt, Interval
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from rlrecbench.errors import ConfigError
+
+T = TypeVar("T")
+
+Count = Annotated[int, Gt(0)]
+Size = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Weight = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with YAML 1.2 floats (1e-5 is a number) and duplicate keys refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, refusing a key that stands twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        ConfigError: The file is missing, unreadable, empty, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from e
+    try:
+        data = parse_yaml(text)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(e, 'problem', None) or 'cannot be parsed'}") from e
+    except RecursionError as e:
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply") from e
+    if data is None:
+        raise ConfigError(f"{path}: the file is empty; a suite needs at least name, datasets and methods")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys such as 'name: ...' at the top, found a {type(data).__name__}")
+    return data
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse one YAML document with the safe loader of this project.
+
+    Raises:
+        yaml.YAMLError: The text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except ValueError as e:  # a date such as 2024-99-99
+        raise yaml.YAMLError(str(e)) from e
+
+
+def build(cls: type[T], data: Any, where: str) -> T:
+    """Make a frozen dataclass from parsed YAML.
+
+    Args:
+        cls: A dataclass; its annotations are the schema.
+        data: What the YAML holds at this place.
+        where: The place, for the error: ``suites/x.yaml: methods[2]``.
+
+    Raises:
+        ConfigError: A key is unknown, missing, of the wrong type or out of range.
+    """
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {_shown(data)}")
+    if not hasattr(cls, "__pydantic_config__"):
+        cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    try:
+        text = json.dumps(data, default=str)
+        return TypeAdapter(cls).validate_json(text)
+    except ValidationError as e:
+        raise ConfigError("; ".join(_sentence(cls, error, where) for error in e.errors()[:3])) from e
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ConfigError(f"{where}: {e}") from e
+
+
+def _sentence(cls: type[Any], error: Any, where: str) -> str:
+    place = ""
+    for part in error["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    full = f"{where}{'.' if ': ' in where else ': '}{place.lstrip('.')}" if place else where
+    kind, value = error["type"], error.get("input")
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{full}: unknown setting{_nearest(cls, error['loc'])}"
+    if kind in ("missing", "missing_argument"):
+        return f"{full}: this setting is missing"
+    message = error["msg"]
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return f"{full}: {message}, found {_shown(value)}"
+
+
+def _nearest(cls: type[Any], loc: tuple[int | str, ...]) -> str:
+    if len(loc) != 1 or not dataclasses.is_dataclass(cls):
+        return ""
+    names = [f.name for f in dataclasses.fields(cls)]
+    near = difflib.get_close_matches(str(loc[0]), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(names) or 'none'}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, tuples and paths into what JSON holds."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(v) for v in value)
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def canonical(value: Any) -> str:
+    """Return the canonical JSON of a value: sorted keys, no blanks; its hash is the value's identity."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of the canonical JSON."""
+    return sha256(canonical(value).encode()).hexdigest()

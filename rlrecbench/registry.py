@@ -1,0 +1,191 @@
+"""Named things that a suite can ask for: methods, backbones, data sets, metrics, rewards.
+
+A decorator registers, a wrong name is answered with the nearest right one, and every entry remembers the
+file and line it came from. The package's own baselines, a suite's ``plugins:`` and installed distributions
+(entry points of the group ``rlrecbench.plugins``) all come in through :func:`load`, so a newcomer's method
+is the same kind of thing as ours.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from rlrecbench.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered thing.
+
+    Attributes:
+        name: What a suite writes.
+        value: The class or function.
+        cite: Citation key of the paper, or "".
+        origin: ``file:line`` of the definition.
+    """
+
+    name: str
+    value: T
+    cite: str
+    origin: str
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self.value) or "").partition("\n")[0]
+
+
+class Registry(Generic[T]):
+    """Names of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(self, name: str, *, cite: str = "") -> Callable[[T], T]:
+        """Return a decorator that registers a class or function under ``name``.
+
+        Raises:
+            ConfigError: The name has characters that could not be a folder's name, or is taken by another file.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{self.kind} name {name!r}: allowed are lower-case letters, digits, '.', '_' and '-', "
+                "beginning with a letter or digit"
+            )
+
+        def add(value: T) -> T:
+            origin = _origin(value)
+            old = self._entries.get(name)
+            if old is not None and old.origin.rpartition(":")[0] != origin.rpartition(":")[0]:
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered twice: in {old.origin} and in {origin}; rename one of them"
+                )
+            self._entries[name] = Entry(name, value, cite, origin)
+            return value
+
+        return add
+
+    def entry(self, name: str, where: str = "") -> Entry[T]:
+        """Look a name up; on a miss, ask the installed plug-ins before giving up.
+
+        Args:
+            name: What the suite wrote.
+            where: Place to name in the error, such as ``suites/x.yaml: methods[2]``.
+
+        Raises:
+            UnknownNameError: No such name; the message proposes the nearest one.
+        """
+        if name not in self._entries:
+            load_entry_points()
+        if name not in self._entries:
+            near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
+            guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(self._entries))}"
+            plural = {"metric": "metrics", "reward": "rewards", "dataset": "datasets"}.get(self.kind, self.kind + "s")
+            raise UnknownNameError(
+                f"{where}{': ' if where else ''}no {self.kind} {name!r}; {guess} (rlrecbench list {plural})"
+            )
+        return self._entries[name]
+
+    def __getitem__(self, name: str) -> T:
+        """Return what is registered under ``name``."""
+        return self.entry(name).value
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a name is registered."""
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        """Iterate over the entries in alphabetical order."""
+        return iter(sorted(self._entries.values(), key=lambda e: e.name))
+
+
+def load(plugins: Sequence[Path] = ()) -> None:
+    """Import the package's baselines, then plug-in files.
+
+    Raises:
+        ConfigError: A plug-in file is missing or fails to import.
+    """
+    import rlrecbench.baselines as builtin
+
+    for module in pkgutil.iter_modules(builtin.__path__):
+        importlib.import_module(f"rlrecbench.baselines.{module.name}")
+    for path in plugins:
+        load_file(path)
+
+
+def load_file(path: Path) -> None:
+    """Import one plug-in file; importing the same file twice does nothing.
+
+    Raises:
+        ConfigError: The file is missing or fails to import.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise ConfigError(f"plug-in file {path} does not exist; give a path relative to the suite file")
+    name = f"rlrecbench_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"plug-in file {path} is not a Python file (*.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        del sys.modules[name]
+        raise
+    except Exception as e:
+        del sys.modules[name]
+        line = next((f.lineno for f in reversed(inspect.getinnerframes(e.__traceback__)) if f.filename == str(path)), 1)  # type: ignore[arg-type]
+        raise ConfigError(f"plug-in file {path}, line {line}: {type(e).__name__}: {e}") from e
+
+
+def load_entry_points() -> None:
+    """Import the plug-ins of installed distributions (entry points ``rlrecbench.plugins``)."""
+    for point in importlib.metadata.entry_points(group="rlrecbench.plugins"):
+        point.load()
+
+
+def field_notes(cls: type[Any]) -> dict[str, str]:
+    """Return the trailing comment of each dataclass field: its one-line documentation (unit; source)."""
+    notes: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        try:
+            lines = inspect.getsource(base).splitlines(keepends=True)
+        except OSError:
+            continue
+        indent = len(lines[0]) - len(lines[0].lstrip())
+        source = iter([line[indent:] for line in lines])
+        name = ""
+        for token in tokenize.generate_tokens(lambda source=source: next(source, "")):  # type: ignore[misc]
+            field = re.match(r"\s+(\w+)\s*:[^:]", token.line)
+            name = field.group(1) if field else name
+            if token.type == tokenize.COMMENT and name in base.__dataclass_fields__ and field:
+                notes[name] = token.string.lstrip("# ")
+    return notes
+
+
+def _origin(value: object) -> str:
+    try:
+        return f"{inspect.getsourcefile(value)}:{inspect.getsourcelines(value)[1]}"  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return f"{getattr(value, '__module__', '?')}:0"
