@@ -58,18 +58,22 @@ class Catalogue:
         paths: Token ids of each item's path. Every path must end where no other goes on, so paths of
             unequal length need a terminator of their own.
         vocab: Size of the token vocabulary V; token ids are below it.
+        content: Leading tokens of a path that say what the item is; what follows only tells equal items
+            apart (a collision code). None: all of them.
 
     Raises:
         ValueError: There is no item, a path is empty or a proper prefix of another, or a token is out of range.
     """
 
-    def __init__(self, paths: Sequence[Sequence[int]] | Ints, vocab: int) -> None:
+    def __init__(self, paths: Sequence[Sequence[int]] | Ints, vocab: int, content: int | None = None) -> None:
         if len(paths) == 0:
             raise ValueError("a catalogue needs at least one item")
         self.n_items = len(paths)
         self.vocab = vocab
         self.lengths = np.array([len(p) for p in paths], np.int64)
-        self.paths = np.full((self.n_items, int(self.lengths.max())), -1, np.int64)  # [N, L], -1 behind the end
+        self.paths = np.full(
+            (self.n_items, int(self.lengths.max())), -1, np.int64
+        )  # [N, L], -1 behind the end
         for i, path in enumerate(paths):
             self.paths[i, : len(path)] = path
         inside = np.arange(self.paths.shape[1]) < self.lengths[:, None]
@@ -78,6 +82,7 @@ class Catalogue:
         if (self.paths[inside] < 0).any() or (self.paths[inside] >= vocab).any():
             raise ValueError(f"token ids must lie in 0..{vocab - 1}")
         self.trie, self.nodes = _grow(self.paths)
+        self.content = self.paths.shape[1] if content is None else content
         self.leaf_of = self.nodes[np.arange(self.n_items), self.lengths - 1]
         inner = np.flatnonzero(self.trie.n_children[self.leaf_of])
         if len(inner):
@@ -120,12 +125,30 @@ class Catalogue:
             flow += np.bincount(self.trie.parent[level], flow[level], minlength=len(flow))
         return flow
 
+    def leaf_items(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Items sorted by leaf: those of leaf n are ``items[start[n]:start[n + 1]]``. Returns (start, items)."""
+        cache: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_leaf_items", {})
+        if device not in cache:
+            cache[device] = (
+                torch.as_tensor(self._start, device=device),
+                torch.as_tensor(self._items, device=device),
+            )
+        return cache[device]
+
     def tensors(self, device: torch.device) -> "TrieTensors":
         """The arrays as tensors on a device; moved once and kept."""
         cache: dict[torch.device, TrieTensors] = self.__dict__.setdefault("_tensors", {})
         if device not in cache:
             # Padding nodes of short paths point at the root; ``lengths`` says where a path ends.
-            arrays = (self.trie.first, self.trie.token, self.trie.parent, self.paths, self.nodes, self.lengths, self.leaf_of)
+            arrays = (
+                self.trie.first,
+                self.trie.token,
+                self.trie.parent,
+                self.paths,
+                self.nodes,
+                self.lengths,
+                self.leaf_of,
+            )
             cache[device] = TrieTensors(*(torch.as_tensor(a, device=device) for a in arrays))
         return cache[device]
 

@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import textwrap
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ class Registry(Generic[T]):
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
             guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(self._entries))}"
-            plural = {"metric": "metrics", "reward": "rewards", "dataset": "datasets"}.get(self.kind, self.kind + "s")
+            plural = {"metric": "metrics", "reward": "rewards", "dataset": "datasets"}.get(
+                self.kind, self.kind + "s"
+            )
             raise UnknownNameError(
                 f"{where}{': ' if where else ''}no {self.kind} {name!r}; {guess} (rlrecbench list {plural})"
             )
@@ -153,7 +156,10 @@ def load_file(path: Path) -> None:
         raise
     except Exception as e:
         del sys.modules[name]
-        line = next((f.lineno for f in reversed(inspect.getinnerframes(e.__traceback__)) if f.filename == str(path)), 1)  # type: ignore[arg-type]
+        line = next(
+            (f.lineno for f in reversed(inspect.getinnerframes(e.__traceback__)) if f.filename == str(path)),
+            1,
+        )  # type: ignore[arg-type]
         raise ConfigError(f"plug-in file {path}, line {line}: {type(e).__name__}: {e}") from e
 
 
@@ -170,11 +176,10 @@ def field_notes(cls: type[Any]) -> dict[str, str]:
         if not dataclasses.is_dataclass(base):
             continue
         try:
-            lines = inspect.getsource(base).splitlines(keepends=True)
+            lines = textwrap.dedent(inspect.getsource(base)).splitlines(keepends=True)
         except OSError:
             continue
-        indent = len(lines[0]) - len(lines[0].lstrip())
-        source = iter([line[indent:] for line in lines])
+        source = iter(lines)
         name = ""
         for token in tokenize.generate_tokens(lambda source=source: next(source, "")):  # type: ignore[misc]
             field = re.match(r"\s+(\w+)\s*:[^:]", token.line)

@@ -113,6 +113,10 @@ class Store:
         """The stage's log file."""
         return self.path(stage).with_suffix(".log")
 
+    def heartbeat(self, stage: Stage) -> Path:
+        """The file that a running stage keeps up to date."""
+        return self.path(stage).with_suffix(".beat")
+
     @contextlib.contextmanager
     def lock(self, stage: Stage, wait_s: float = -1) -> Iterator[None]:
         """Hold the stage's lock across processes.
@@ -172,6 +176,7 @@ class Store:
                 if final.exists():
                     shutil.rmtree(final)
                 work.rename(final)
+                self.heartbeat(stage).unlink(missing_ok=True)
             except OSError as e:
                 if e.filename is None or Path(str(e.filename)).is_relative_to(self.root) or e.errno == 28:
                     raise unwritable(self.root, e) from e
@@ -204,7 +209,8 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise unwritable(path, e) from e
 
 
@@ -236,7 +242,9 @@ def from_json(text: str) -> Stage:
     """Rebuild what :func:`to_json` wrote."""
     nodes: list[Stage] = []
     for node in json.loads(text):
-        own = {k: nodes[v["stage"]] if "stage" in v else _frozen(v["value"]) for k, v in node["fields"].items()}
+        own = {
+            k: nodes[v["stage"]] if "stage" in v else _frozen(v["value"]) for k, v in node["fields"].items()
+        }
         nodes.append(_STAGES[node["name"]](**own))
     return nodes[-1]
 

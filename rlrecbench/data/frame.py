@@ -74,8 +74,14 @@ class Examples:
 
     def write(self, path: Path) -> None:
         """Write a parquet file with columns user, history (list), target."""
-        history = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), pa.array(self.values, pa.int32()))
-        table = {"user": pa.array(self.user, pa.int32()), "history": history, "target": pa.array(self.target, pa.int32())}
+        history = pa.ListArray.from_arrays(
+            pa.array(self.offsets, pa.int32()), pa.array(self.values, pa.int32())
+        )
+        table = {
+            "user": pa.array(self.user, pa.int32()),
+            "history": history,
+            "target": pa.array(self.target, pa.int32()),
+        }
         pq.write_table(pa.table(table), path)
 
     @staticmethod
@@ -142,7 +148,9 @@ class Dataset:
         """
         counts = np.bincount(self.train.target, minlength=self.n_items)
         first = np.unique(self.train.user, return_index=True)[1]
-        heads = np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
+        heads = (
+            np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
+        )
         return counts + np.bincount(heads, minlength=self.n_items)
 
     def write(self, folder: Path) -> None:
@@ -153,7 +161,12 @@ class Dataset:
         pd.DataFrame({"user_id": self.users.astype(str)}).to_parquet(folder / "users.parquet", index=False)
         for part in PARTS:
             self.part(part).write(folder / f"{part}.parquet")
-        about = {"name": self.name, "protocol": self.protocol, "settings": self.settings, "checksum": self.checksum}
+        about = {
+            "name": self.name,
+            "protocol": self.protocol,
+            "settings": self.settings,
+            "checksum": self.checksum,
+        }
         (folder / "dataset.json").write_text(json.dumps(about, indent=1, sort_keys=True))
 
     @staticmethod

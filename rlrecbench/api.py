@@ -1,0 +1,43 @@
+"""What a plug-in imports; semantic versioning applies to the names in this module and to nothing else."""
+
+from rlrecbench.catalogue import Catalogue
+from rlrecbench.config import Count, Positive, Share, Size, Weight
+from rlrecbench.data.frame import Dataset, Examples
+from rlrecbench.method import (
+    Draw,
+    Drawn,
+    FineTune,
+    Head,
+    Prompts,
+    Ranked,
+    Ranker,
+    RankJob,
+    Scalar,
+    Step,
+    method,
+)
+from rlrecbench.rewards import reward, rewards
+
+__all__ = [
+    "Catalogue",
+    "Count",
+    "Dataset",
+    "Draw",
+    "Drawn",
+    "Examples",
+    "FineTune",
+    "Head",
+    "Positive",
+    "Prompts",
+    "RankJob",
+    "Ranked",
+    "Ranker",
+    "Scalar",
+    "Share",
+    "Size",
+    "Step",
+    "Weight",
+    "method",
+    "reward",
+    "rewards",
+]

@@ -1,0 +1,83 @@
+"""``rlrecbench run SUITE``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rlrecbench.execute.runner import Done
+
+_PATH = click.Path(path_type=Path)
+
+
+def suite_options(command: Any) -> Any:
+    """Add the options that change what a suite contains."""
+    for option in (
+        click.option("--data-dir", type=_PATH, help="Folder of data sets, looked at first."),
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+        ),
+        click.option("--limit-users", type=click.IntRange(1), help="Score the first N test rows only."),
+        click.option(
+            "--only", multiple=True, metavar="KEY=VALUE[,VALUE]", help="dataset, backbone, method or seed."
+        ),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a setting, dotted."),
+        click.option("--results", type=_PATH, help="Results folder.  [default: results/<suite name>]"),
+        click.argument("suite"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@suite_options
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core, at most 8]")
+@click.option(
+    "--policy",
+    type=click.Choice(["missing", "always", "never"]),
+    default="missing",
+    show_default=True,
+    help="Compute what is missing, everything again, or nothing.",
+)
+@click.option("--stop-on-error", is_flag=True, help="Begin nothing new after a failure.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def run(**options: Any) -> int:
+    """Run a suite: a path, or the name of a built-in one such as quickstart. Run it again to go on."""
+    from rlrecbench.execute import runner
+
+    suite = options.pop("suite")
+    quiet = options["quiet"]
+    done = runner.run(suite, runner.Options(**{k: v if v is not None else None for k, v in options.items()}))
+    if not quiet:
+        _tell(done)
+    return 3 if done.failures else 0
+
+
+def _tell(done: "Done") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rlrecbench.execute.progress import duration
+    from rlrecbench.report import terminal_tables
+
+    console = Console(stderr=True)
+    if done.results is not None:
+        for table in terminal_tables(done.results):
+            console.print()
+            console.print(table)
+    if done.failures:
+        table = Table(title="failed", title_style="bold red", expand=False)
+        for column in ("cell", "reason", "log"):
+            table.add_column(column, overflow="fold")
+        for name, failure in done.failures.items():
+            table.add_row(name, failure.reason, str(failure.log))
+        console.print(table)
+    what = (
+        f"{done.computed} stages computed in {duration(done.seconds)}"
+        if done.computed
+        else "nothing to compute"
+    )
+    console.print(f"\n{what}; results in [bold]{done.folder}[/]:", highlight=False)
+    for path in [*done.written, done.folder / "cells"]:
+        console.print(f"  {path}", highlight=False)

@@ -1,0 +1,28 @@
+"""``rlrecbench bench``."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--only", default="", help="Run the benchmarks whose names begin with this.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets, looked at first.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench(only: str, repeats: int, data_dir: Path | None, as_json: bool) -> None:
+    """Measure speed on this machine against the obvious alternative, side by side, as ratios."""
+    from rlrecbench.bench import run
+    from rlrecbench.data.datasets import data_dirs
+
+    found = run(only, _beauty(data_dirs(data_dir)), repeats)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for row in found["benchmarks"]:
+        click.echo(
+            f"{row['name']}: {row['ours_s']:.3f} s, {row['reference']} {row['reference_s']:.3f} s, "
+            f"ratio {row['ratio']:.1f} ({row['ratio_min']:.1f} to {row['ratio_max']:.1f}), "
+            f"{'equal results' if row['equal'] else 'RESULTS DIFFER'}"
+        )

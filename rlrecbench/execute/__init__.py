@@ -1,0 +1,1 @@
+"""Run stages: locally on slots, with progress, and export their results."""

@@ -1,0 +1,126 @@
+"""The main job: a suite in, records and a leaderboard out."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlrecbench import suite as suites
+from rlrecbench.data.datasets import data_dirs
+from rlrecbench.execute import export
+from rlrecbench.execute.local import Failure, Policy, execute
+from rlrecbench.report import write_reports
+from rlrecbench.results import Results
+from rlrecbench.results import load as load_results
+from rlrecbench.stages import Score
+from rlrecbench.store import Stage, Store, write_atomic
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a suite is run; none of it changes a result but ``limit_users``, which is part of the fingerprint."""
+
+    results: Path | None = None
+    sets: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    workers: int | None = None
+    device: str = "auto"
+    policy: Policy = "missing"
+    limit_users: int | None = None
+    stop_on_error: bool = False
+    quiet: bool = False
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A suite, its cells and where they go."""
+
+    suite: suites.Suite
+    cells: list[suites.Cell]
+    results: Path
+    store: Store
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run did.
+
+    Attributes:
+        results: The records; None if there is none.
+        folder: The results folder.
+        computed: Stages computed in this run.
+        seconds: How long that took.
+        failures: Cell name -> why it failed.
+        written: Report files.
+    """
+
+    results: Results | None
+    folder: Path
+    computed: int
+    seconds: float
+    failures: dict[str, Failure] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+
+
+def plan(suite: str, options: Options) -> Planned:
+    """Read a suite and expand it; computes nothing.
+
+    Raises:
+        BenchError: The suite, a name, or a data set is wrong.
+    """
+    checked = suites.load(suites.find(suite), options.sets)
+    cells = suites.expand(
+        checked, data_dirs(options.data_dir), device=options.device, limit_users=options.limit_users
+    )
+    results = options.results or Path("results") / checked.name
+    given = os.environ.get("RLRECBENCH_STORE")
+    return Planned(
+        checked,
+        suites.select(cells, options.only),
+        results,
+        Store(Path(given) if given else results.parent / "store"),
+    )
+
+
+def run(suite: str, options: Options) -> Done:
+    """Run a suite, or go on with it.
+
+    Raises:
+        BenchError: The request is wrong, or a folder cannot be written.
+        KeyboardInterrupt: Stopped; the state is saved and the same command continues.
+    """
+    planned = plan(suite, options)
+    folder, store, cells = planned.results, planned.store, planned.cells
+    export.claim(folder, planned.suite.name, planned.suite.as_json(), export.plan_json(cells, store))
+    export.drop_stale(cells, folder)
+    by_key = {cell.score.key: cell for cell in cells}
+    for cell in cells:
+        if options.policy != "always" and store.has(cell.score) and not export.is_exported(cell, folder):
+            export.export(cell, folder, store)
+
+    def on_done(stage: Stage) -> None:
+        if isinstance(stage, Score):
+            export.export(by_key[stage.key], folder, store)
+
+    report = execute(
+        [cell.score for cell in cells if options.policy == "always" or not export.is_exported(cell, folder)],
+        store,
+        workers=options.workers,
+        plugins=planned.suite.plugins,
+        policy=options.policy,
+        stop_on_error=options.stop_on_error,
+        quiet=options.quiet,
+        on_done=on_done,
+    )
+    failures = {by_key[k].name: f for k, f in report.failures.items() if k in by_key}
+    lines: list[dict[str, Any]] = [
+        {"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()
+    ]
+    write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
+    if not any(export.is_exported(cell, folder) for cell in cells):
+        return Done(None, folder, report.computed, report.seconds, failures)
+    results = load_results(folder)
+    return Done(results, folder, report.computed, report.seconds, failures, write_reports(results))

@@ -1,0 +1,483 @@
+"""The plug-in contract: what a ranker or a fine-tuning method sees, and what it gives back.
+
+A method is a loss over (prompt, candidate items, rewards) and a rule for drawing candidates. It never sees
+an optimiser, a device, a tokenizer, a file or a backbone's name. Shapes: B prompts, C candidates, L tokens,
+D width, N items. Item ids are 0..N-1, -1 is absent. Log-probabilities are in nats, float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlrecbench.catalogue import Catalogue
+from rlrecbench.config import STRICT
+from rlrecbench.data.frame import Dataset, Part
+from rlrecbench.errors import BenchError
+from rlrecbench.policy.base import Encoded, Policy
+from rlrecbench.policy.score import TokenScores, score
+from rlrecbench.policy.search import beam, rank_items, sample
+from rlrecbench.registry import Registry
+
+if TYPE_CHECKING:
+    from rlrecbench.collab import Collab
+
+Measure = Literal["vocab", "trie"]
+methods: Registry[type[Ranker]] = Registry("method")
+method = methods.register
+
+
+class Prompts(NamedTuple):
+    """B rows of one part of a data set.
+
+    Attributes:
+        part: "train", "valid" or "test".
+        rows: Row numbers in that part, [B].
+        history: Items, oldest first, -1 on the right, [B, H].
+    """
+
+    part: Part
+    rows: Tensor
+    history: Tensor
+
+
+class Ranked(NamedTuple):
+    """Ranked lists: items [B, K] (best first, -1 where the list is short) and their scores [B, K]."""
+
+    items: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """One batch to rank.
+
+    Attributes:
+        prompts: Whom to rank for.
+        k: Length of the lists.
+        beams: Width of the search.
+        seed: Orders the items of one leaf.
+        policy: The trained backbone; None for a ranker that needs none.
+        collab: Collaborative scores, if the ranker needs them.
+        fitted: What :meth:`Ranker.fit` returned.
+    """
+
+    prompts: Prompts
+    k: int
+    beams: int
+    seed: int
+    policy: Policy | None = None
+    collab: Collab | None = None
+    fitted: Any = None
+
+
+class Ranker:
+    """Gives every prompt a ranked list. The default is beam search over the trie.
+
+    Subclasses are frozen dataclasses; their fields are the hyper-parameters a suite can set, each with a
+    trailing comment that gives unit and source.
+
+    Attributes:
+        generative: Needs a backbone. Without one the ranker runs once per data set and seed.
+        needs: What else it reads: {"collab"} for collaborative scores.
+        measure: Log-probabilities over the whole vocabulary ("vocab") or renormalised over the legal
+            children of each node ("trie").
+    """
+
+    __pydantic_config__ = STRICT
+    generative: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+    measure: ClassVar[Measure] = "vocab"
+    version: ClassVar[int] = 1  # bumped when a fix changes results
+    decoding: ClassVar[Measure] = "vocab"  # LETTER, TIGER: masked after the softmax, not renormalised
+
+    def fit(self, data: Dataset) -> Any:
+        """Compute from the training data what :meth:`rank` needs, once; the default needs nothing."""
+        return None
+
+    def rank(self, job: RankJob) -> Ranked:
+        """Rank the catalogue for one batch of prompts.
+
+        Raises:
+            BenchError: The ranker needs a backbone and there is none.
+        """
+        if job.policy is None:
+            raise BenchError(
+                f"{type(self).__name__} ranks with a backbone; give the suite one under 'backbones:'"
+            )
+        with torch.no_grad():
+            found = beam(job.policy, job.policy.encode(job.prompts.history), job.beams, measure=self.decoding)
+            items, scores = rank_items(
+                found, job.policy.catalogue, job.prompts.rows.cpu().numpy(), job.k, job.seed
+            )
+        return Ranked(items, scores)
+
+
+class Head(NamedTuple):
+    """A trainable part of a method beside the backbone, such as log Z, a flow or a value.
+
+    Attributes:
+        module: What is trained.
+        lr: Learning rate as a multiple of the backbone's.
+        decay: Weight decay.
+    """
+
+    module: nn.Module
+    lr: float = 1.0
+    decay: float = 0.0
+
+
+class Scalar(nn.Module):
+    """One trainable number."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self) -> Tensor:
+        """Return the number."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a method draws for a batch, without gradient.
+
+    Attributes:
+        items: Candidates, -1 absent, [B, C].
+        rewards: A reward per candidate, [B, C], if the method uses rewards.
+        extra: Anything else per prompt or candidate, [B, ...].
+    """
+
+    items: Tensor
+    rewards: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class FineTune(Ranker):
+    """A fine-tuning method: draw candidates, then a loss over them.
+
+    Attributes:
+        start: Where training starts: "base" (the backbone as created), or another method's name.
+        redraw: When candidates are drawn: None once and then fixed, 0 at every step, n every n epochs.
+        reference: The frozen policy of :attr:`Step.ref_logp`: None (none), "start", or n (the policy as it
+            was at the last multiple of n epochs).
+        updates: Gradient steps per draw.
+        rollouts: Candidates are the policy's own, so the target may be among them. Otherwise the target may
+            stand in column 0 only, and neither its leaf nor the history in any other.
+        dropout: Whether the policy trains with dropout.
+        budget: Defaults of the training budget that differ from the suite's, such as ``{"lr": 1e-5}``.
+    """
+
+    start: ClassVar[str] = "sft"
+    redraw: ClassVar[int | None] = None
+    reference: ClassVar[int | Literal["start"] | None] = None
+    updates: ClassVar[int] = 1
+    rollouts: ClassVar[bool] = False
+    dropout: ClassVar[bool] = True
+    budget: ClassVar[Mapping[str, Any]] = {}
+
+    def candidates(self, draw: Draw) -> Tensor | Drawn:
+        """Draw candidates [B, C] for a batch; by convention the target stands in column 0."""
+        return draw.beside_target()
+
+    def loss(self, step: Step) -> Tensor:
+        """Return the loss: a scalar, a mean over the prompts."""
+        raise NotImplementedError
+
+    def heads(self, width: int) -> dict[str, Head]:
+        """Return trainable parts beside the backbone, whose states are ``width`` wide."""
+        return {}
+
+    def begin(self, step: Step) -> None:
+        """Initialise heads from the first batch, without gradient."""
+
+
+class Draw:
+    """A batch for which candidates are drawn; nothing here has a gradient.
+
+    Args:
+        prompts: The prompts.
+        target: Items to predict, [B].
+        policy: The policy as it is now.
+        generator: Random stream of this draw.
+        popularity: Training interactions of each item, [N].
+        progress: Share of the training budget that is spent, in [0, 1].
+        epoch: Epochs done.
+        collab: Collaborative scores, if the method needs them.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        target: Tensor,
+        policy: Policy,
+        generator: torch.Generator,
+        popularity: Tensor,
+        progress: float = 0.0,
+        epoch: int = 0,
+        collab: Collab | None = None,
+    ) -> None:
+        self.prompts = prompts
+        self.target = target
+        self.policy = policy
+        self.generator = generator
+        self.popularity = popularity
+        self.progress = progress
+        self.epoch = epoch
+        self._collab = collab
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Items and their paths."""
+        return self.policy.catalogue
+
+    @property
+    def history(self) -> Tensor:
+        """Items, oldest first, -1 on the right, [B, H]."""
+        return self.prompts.history
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The encoded prompts."""
+        with torch.no_grad():
+            return self.policy.encode(self.history)
+
+    def beside_target(self, items: Tensor | None = None) -> Tensor:
+        """Put the target in column 0, before the given candidates: [B, 1 + n]."""
+        target = self.target[:, None]
+        return target if items is None else torch.cat([target, items], 1)
+
+    def uniform(self, n: int) -> Tensor:
+        """Draw n distinct items uniformly, never the target, its leaf or the history: [B, n]."""
+        return self._distinct(n, torch.ones_like(self.popularity, dtype=torch.float32))
+
+    def popular(self, n: int) -> Tensor:
+        """Draw n distinct items in proportion to their training interactions: [B, n]."""
+        return self._distinct(n, self.popularity.float())
+
+    def hard(self, n: int, lo: float, hi: float) -> Tensor:
+        """Draw n distinct items from a band of ranks under the collaborative model: [B, n].
+
+        Args:
+            n: How many.
+            lo: Start of the band as a share of the catalogue, 0 the highest score.
+            hi: End of the band.
+        """
+        order = self.collab_all().masked_fill(self._forbidden(), -torch.inf).argsort(1, descending=True)
+        band = order[
+            :, int(lo * order.shape[1]) : max(int(hi * order.shape[1]), int(lo * order.shape[1]) + n)
+        ]
+        key = torch.rand(band.shape, generator=self.generator, device=band.device)
+        picked = band.gather(1, key.argsort(1)[:, :n])
+        return self._allowed_only(picked)
+
+    def sampled(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Draw n items from the trie policy, with replacement; the target may occur: [B, n]."""
+        with torch.no_grad():
+            drawn = sample(self.policy, self.encoded, n, temperature=temperature, generator=self.generator)
+        return self._item_of(drawn.leaves)
+
+    def beams(self, n: int) -> Tensor:
+        """Return the n best leaves of a trie beam search, best first; the target may occur: [B, n]."""
+        with torch.no_grad():
+            return self._item_of(beam(self.policy, self.encoded, n).leaves)
+
+    def collab(self, items: Tensor) -> Tensor:
+        """Return raw collaborative scores of candidates [B, C].
+
+        Raises:
+            BenchError: The method does not declare that it needs collaborative scores.
+        """
+        return self._scores().of(self.prompts.part, self.prompts.rows, items)
+
+    def collab_all(self) -> Tensor:
+        """Return raw collaborative scores of the whole catalogue [B, N]."""
+        return self._scores().score(self.prompts.part, self.prompts.rows)
+
+    def _scores(self) -> Collab:
+        if self._collab is None:
+            raise BenchError(
+                'this method reads collaborative scores; declare needs = frozenset({"collab"}) in its class'
+            )
+        return self._collab
+
+    def _item_of(self, leaves: Tensor) -> Tensor:
+        """Pick an item of each leaf at random: [B, n] leaves -> items, -1 stays."""
+        catalogue = self.catalogue
+        start, items = catalogue.leaf_items(leaves.device)
+        at = leaves.clamp(min=0)
+        size = start[at + 1] - start[at]
+        pick = (torch.rand(leaves.shape, generator=self.generator, device=leaves.device) * size).long()
+        return torch.where(leaves < 0, -1, items[start[at] + torch.minimum(pick, size - 1)])
+
+    def _forbidden(self) -> Tensor:
+        """Mark target, its leaf's items and the history: [B, N]."""
+        leaf = self.catalogue.tensors(self.target.device).leaf_of
+        mask = leaf[None] == leaf[self.target][:, None]
+        row, col = (self.history >= 0).nonzero(as_tuple=True)
+        mask[row, self.history[row, col]] = True
+        return mask
+
+    def _allowed_only(self, items: Tensor) -> Tensor:
+        leaf = self.catalogue.tensors(self.target.device).leaf_of
+        bad = leaf[items] == leaf[self.target][:, None]
+        bad |= (items[:, :, None] == self.history[:, None, :]).any(2)
+        return torch.where(bad, -1, items)
+
+    def _distinct(self, n: int, weights: Tensor) -> Tensor:
+        """Draw without replacement; the rows that cannot be filled end with -1.
+
+        Draws with replacement and draws the bad entries again; the few rows that stay bad (or all rows of a
+        small catalogue) are drawn exactly with Gumbel keys over the whole catalogue.
+        """
+        B, N = len(self.target), len(weights)
+        if n == 0:
+            return self.target.new_zeros(B, 0)
+        out = self.target.new_full((B, n), -1)
+        todo = torch.arange(B, device=out.device)
+        if n * 8 <= N:
+            out = self._weighted(B * n, weights).view(B, n)
+            for _ in range(8):
+                bad = (self._allowed_only(out) < 0) | _repeated(out)
+                if not bad.any():
+                    return out
+                out[bad] = self._weighted(int(bad.sum()), weights)
+            todo = ((self._allowed_only(out) < 0) | _repeated(out)).any(1).nonzero()[:, 0]
+        if len(todo):
+            key = torch.rand(len(todo), N, generator=self.generator, device=out.device)
+            key = weights.log() - (-key.clamp(min=1e-20).log()).log()
+            key = key.masked_fill(self._forbidden()[todo], -torch.inf)
+            best = key.topk(min(n, N), 1)
+            out[todo] = -1
+            out[todo, : best.indices.shape[1]] = torch.where(best.values == -torch.inf, -1, best.indices)
+        return out
+
+    def _weighted(self, n: int, weights: Tensor) -> Tensor:
+        u = torch.rand(n, generator=self.generator, device=weights.device, dtype=torch.float64)
+        total = weights.double().cumsum(0)
+        return torch.searchsorted(total, u * total[-1], right=True).clamp(max=len(weights) - 1)
+
+
+class Step:
+    """One gradient step's view of a batch. Everything is computed when first asked for.
+
+    Args:
+        drawn: The candidates.
+        prompts: The prompts.
+        policy: The policy being trained.
+        measure: Which log-probabilities :attr:`logp` and :attr:`ref_logp` are.
+        heads: The method's trainable parts.
+        epoch: Epochs done.
+        progress: Share of the training budget that is spent, in [0, 1].
+        reference: Computes the reference's token log-probabilities [B, C, L] in the same measure.
+        old_tokens: Token log-probabilities at the time of the draw, [B, C, L], if updates > 1.
+        log: Receives diagnostics for ``train.jsonl``.
+    """
+
+    def __init__(
+        self,
+        drawn: Drawn,
+        prompts: Prompts,
+        policy: Policy,
+        measure: Measure,
+        heads: Mapping[str, nn.Module],
+        epoch: int = 0,
+        progress: float = 0.0,
+        reference: Callable[[], Tensor] | None = None,
+        old_tokens: Tensor | None = None,
+        log: dict[str, float] | None = None,
+    ) -> None:
+        self.items = drawn.items
+        self.rewards = drawn.rewards
+        self.extra = drawn.extra
+        self.prompts = prompts
+        self.policy = policy
+        self.measure = measure
+        self.heads = heads
+        self.epoch = epoch
+        self.progress = progress
+        self.old_tokens = old_tokens
+        self._reference = reference
+        self._log = log if log is not None else {}
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Items and their paths."""
+        return self.policy.catalogue
+
+    @cached_property
+    def present(self) -> Tensor:
+        """Which candidates exist, [B, C]."""
+        return self.items >= 0
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The encoded prompts."""
+        return self.policy.encode(self.prompts.history)
+
+    @cached_property
+    def tokens(self) -> TokenScores:
+        """Token log-probabilities in both measures, each [B, C, L]."""
+        return score(self.policy, self.encoded, self.items)
+
+    @cached_property
+    def logp_tokens(self) -> Tensor:
+        """Token log-probabilities in the method's measure, [B, C, L]."""
+        return self.tokens.trie if self.measure == "trie" else self.tokens.vocab
+
+    @cached_property
+    def logp(self) -> Tensor:
+        """log pi(item | prompt) in the method's measure, [B, C]."""
+        return self.logp_tokens.sum(-1)
+
+    @cached_property
+    def ref_tokens(self) -> Tensor:
+        """Token log-probabilities of the reference, [B, C, L].
+
+        Raises:
+            BenchError: The method declares no reference.
+        """
+        if self._reference is None:
+            raise BenchError('this method reads a reference policy; declare reference = "start" in its class')
+        return self._reference()
+
+    @cached_property
+    def ref_logp(self) -> Tensor:
+        """log pi_ref(item | prompt), [B, C], without gradient."""
+        return self.ref_tokens.sum(-1)
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """log pi - log pi_ref, [B, C]; 0 for absent candidates."""
+        return self.logp - self.ref_logp
+
+    @property
+    def states(self) -> Tensor:
+        """Decoder states; state l has read l tokens and predicts token l, [B, C, L, D]."""
+        return self.tokens.states
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Path length of each candidate; 0 where absent, [B, C]."""
+        lengths = self.catalogue.tensors(self.items.device).lengths
+        return torch.where(self.present, lengths[self.items.clamp(min=0)], 0)
+
+    def log(self, **values: Tensor | float) -> None:
+        """Keep diagnostics of this step for ``train.jsonl``."""
+        for name, value in values.items():
+            self._log[name] = float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def _repeated(items: Tensor) -> Tensor:
+    """Mark entries that occur earlier in their row: [B, n]."""
+    order = items.argsort(dim=1, stable=True)
+    ranked = items.gather(1, order)
+    same = torch.zeros_like(items, dtype=torch.bool)
+    same[:, 1:] = ranked[:, 1:] == ranked[:, :-1]
+    return torch.zeros_like(same).scatter(1, order, same)

@@ -1,0 +1,134 @@
+"""What stands under every block: how to read it, how it was tested, and what is wrong with it."""
+
+from rlrecbench.report.table import Block, Table
+from rlrecbench.results import NO_BACKBONE
+from rlrecbench.stats import CONFIDENCE, StatsConfig, Test, TestName
+
+TESTS: dict[TestName, str] = {
+    "two-way": "two-way test, users and seeds crossed",
+    "t-seeds": "one-sided Welch t-test on seed means",
+    "t-users": "paired t-test over users of seed-averaged values",
+    "permutation": "sign-flip permutation over users of seed-averaged values",
+    "bootstrap": "paired bootstrap over users of seed-averaged values",
+}
+_CORRECTED = {
+    "holm": "Holm-corrected over the family of {n} {comparisons} with {baseline}",
+    "bh": "Benjamini-Hochberg-corrected over the family of {n} {comparisons} with {baseline}",
+    "none": "not corrected for {n} {comparisons} with {baseline}",
+}
+_WRONG = {"invalid": "invalid", "duplicate": "duplicate", "short": "missing"}
+
+
+def title(block: Block) -> str:
+    """Heading of a block."""
+    return block.dataset if block.backbone == NO_BACKBONE else f"{block.dataset} · {block.backbone}"
+
+
+def caption(table: Table, block: Block, star: str = "*") -> list[str]:
+    """Return the sentences under a block.
+
+    Args:
+        table: The leaderboard.
+        block: One of its blocks.
+        star: How the format writes a star.
+    """
+    return [
+        _reading(table, block),
+        *_testing(table, block, star),
+        *_bare(block),
+        *_missing(table, block),
+        *_audit(block),
+        f"Protocol {block.fingerprint[:12]}.",
+    ]
+
+
+def flawed(audit: dict[str, int]) -> bool:
+    """Tell whether a method's lists have invalid, duplicate or missing entries."""
+    return any(audit.get(f"{kind}_entries", 0) > 0 for kind in _WRONG)
+
+
+def empty(table: Table) -> str:
+    """Name the blocks in which nothing is done; "" if there are none."""
+    names = ", ".join(f"{d} · {b}" if b != NO_BACKBONE else d for d, b in table.empty)
+    return f"No results yet: {names}." if names else ""
+
+
+def _reading(table: Table, block: Block) -> str:
+    seeds = sorted({s for row in block.rows for s in row.seeds})
+    listed = ", ".join(map(str, seeds))
+    over = (
+        f"Mean ± standard deviation over {len(seeds)} seeds ({listed})"
+        if len(seeds) > 1
+        else f"One seed ({listed})"
+    )
+    return f"{over}, {block.users:,} test users; bold: best, underlined: second."
+
+
+def _testing(table: Table, block: Block, star: str) -> list[str]:
+    config = table.config
+    if block.remark:
+        return [f"No stars: {block.remark}."]
+    family = _CORRECTED[config.correction].format(
+        n=block.family,
+        comparisons="comparison" if block.family == 1 else "comparisons",
+        baseline=config.baseline,
+    )
+    tests = [row.comparison.test for row in block.rows if row.comparison is not None]
+    several = [test for test in tests if not test.checkpoint_only]
+    if not several:
+        name = TESTS["t-users" if config.test == "two-way" else config.test]
+        return [f"Checkpoint-level only, no stars: one seed cannot tell methods apart. p: {name}; {family}."]
+    return [
+        f"{star} differs from {config.baseline} on {config.primary}, p < {config.alpha:g}: "
+        f"{TESTS[config.test]}; {family}.",
+        f"Δ: relative to {config.baseline}'s mean, with its {100 * CONFIDENCE:.0f} % interval; "
+        f"equivalent: the interval lies within ±{100 * config.min_effect:g} %.",
+        *_doubts(config, block, several),
+    ]
+
+
+def _doubts(config: StatsConfig, block: Block, several: list[Test]) -> list[str]:
+    """Say where the test does not carry as far as it looks."""
+    out = []
+    single = [r.method for r in block.rows if r.comparison is not None and r.comparison.test.checkpoint_only]
+    if single:
+        out.append(
+            f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {config.baseline})."
+        )
+    if several[0].level == "checkpoints":
+        out.append("This test speaks of these checkpoints, not of the methods: it takes the seeds as fixed.")
+    if config.test == "two-way" and any(test.seeds == 2 for test in several):
+        out.append(
+            "With two seeds the two-way test rejects up to 11 % of true nulls at 5 %; use three or more."
+        )
+    return out
+
+
+def _bare(block: Block) -> list[str]:
+    names = [row.method for row in block.rows if row.bare]
+    if not names or block.backbone == NO_BACKBONE:
+        return []
+    return [f"Without a backbone, the same in every block: {', '.join(names)}."]
+
+
+def _missing(table: Table, block: Block) -> list[str]:
+    n = sum(map(len, block.missing.values()))
+    if n == 0:
+        return []
+    cells = sum(len({*row.seeds, *block.missing.get(row.method, ())}) for row in block.rows)
+    which = "; ".join(f"{method}: {', '.join(map(str, seeds))}" for method, seeds in block.missing.items())
+    failed = f", {block.failed} of them failed" if block.failed else ""
+    return [f"{n} of {cells} cells missing{failed} (seeds of {which})."]
+
+
+def _audit(block: Block) -> list[str]:
+    out = []
+    for row in block.rows:
+        counts = [
+            f"{row.audit[f'{kind}_entries']:,} {name} in {row.audit.get(f'{kind}_users', 0):,} lists"
+            for kind, name in _WRONG.items()
+            if row.audit.get(f"{kind}_entries", 0)
+        ]
+        if counts:
+            out.append(f"† {row.method}, places that score nothing: {', '.join(counts)}, all seeds together.")
+    return out

@@ -1,0 +1,154 @@
+"""The leaderboard as data: blocks, rows, values, comparisons. Nothing is rounded or worded here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal
+
+from rlrecbench.stats import Direction, StatsConfig, Tally, Test, Verdict
+
+Mark = Literal["", "best", "second"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric.
+
+    Attributes:
+        metric: Full name, such as ``ndcg@10``.
+        better: Which direction is better.
+    """
+
+    metric: str
+    better: Direction
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one method.
+
+    Attributes:
+        mean: Mean over seeds; NaN where the metric is undefined.
+        std: Standard deviation over seeds (S - 1 in the denominator); None with one seed.
+        mark: Best or second of its block.
+    """
+
+    mean: float
+    std: float | None
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against the baseline on the primary metric.
+
+    Attributes:
+        test: Difference, interval and raw p.
+        corrected_p: p after correction over the block's family.
+        star: Whether to print one: corrected p below alpha, and more than one seed.
+        verdict: What it came to.
+        baseline_mean: The baseline's mean over the seeds that were compared.
+        tally: Users and seeds won and lost; None where there are no per-user values.
+        seeds_needed: About how many seeds would settle a "cannot tell"; None if not known.
+    """
+
+    test: Test
+    corrected_p: float
+    star: bool
+    verdict: Verdict
+    baseline_mean: float
+    tally: Tally | None
+    seeds_needed: int | None
+
+    def relative(self, value: float) -> float | None:
+        """A difference as a share of the baseline's mean; None where that is 0."""
+        return value / abs(self.baseline_mean) if self.baseline_mean else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method.
+
+    Attributes:
+        method: Label.
+        seeds: Seeds that are done.
+        bare: Whether it has no backbone, and stands in every block of the data set.
+        values: By metric; None where nothing is done or the metric was not measured.
+        comparison: Against the baseline; None for the baseline, or where there is none.
+        audit: Counts over all seeds.
+        cost: Means over seeds.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    bare: bool
+    values: dict[str, Value | None]
+    comparison: Comparison | None
+    audit: dict[str, int]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One data set and backbone.
+
+    Attributes:
+        dataset: Name.
+        backbone: Label.
+        rows: In suite order.
+        users: Test users.
+        fingerprint: Identity of the protocol.
+        missing: Seeds that are not done, by method.
+        failed: How many of the missing cells failed in the last run.
+        remark: Why methods are not compared; "" if they are.
+    """
+
+    dataset: str
+    backbone: str
+    rows: tuple[Row, ...]
+    users: int
+    fingerprint: str
+    missing: dict[str, tuple[int, ...]]
+    failed: int
+    remark: str
+
+    @property
+    def family(self) -> int:
+        """Number of comparisons that the correction is over."""
+        return sum(row.comparison is not None for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A leaderboard.
+
+    Attributes:
+        suite: Name of the suite.
+        columns: Metrics, in order.
+        config: What was declared about the comparisons.
+        seeds: Seeds of the suite.
+        blocks: In suite order.
+        empty: Data set and backbone of the blocks in which nothing is done yet.
+    """
+
+    suite: str
+    columns: tuple[Column, ...]
+    config: StatsConfig
+    seeds: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    empty: tuple[tuple[str, str], ...]
+
+
+def marks(values: Sequence[float | None], better: Direction) -> list[Mark]:
+    """Mark the best and the second best values, ties alike; nothing where all are equal.
+
+    Args:
+        values: Unrounded; None and NaN are left out.
+        better: Direction of the metric.
+    """
+    known = {v for v in values if v is not None and not isnan(v)}
+    ranked = sorted(known, reverse=better == "higher")
+    if len(ranked) < 2:
+        return [""] * len(values)
+    names: dict[float | None, Mark] = {ranked[0]: "best", ranked[1]: "second"}
+    return [names.get(v, "") for v in values]

@@ -1,0 +1,87 @@
+"""The leaderboard as CSV: one row per block and method, every number unrounded."""
+
+import csv as writer
+import io
+from math import isfinite
+
+from rlrecbench.report.table import Block, Row, Table
+
+COSTS = ("train_s", "start_train_s", "examples_per_s", "rank_s_per_1000", "peak_memory_mb", "parameters")
+AUDIT = ("invalid_entries", "duplicate_entries", "short_entries", "empty_users")
+_TESTED = (
+    "baseline", "primary", "test", "level", "difference", "low", "high", "relative",
+    "p", "p_corrected", "correction", "family", "star", "verdict", "seeds_needed",
+    "users_won", "users_lost", "users_tied", "seeds_won",
+)  # fmt: skip
+
+
+def csv(table: Table) -> str:
+    """Write the leaderboard as CSV; what is not known is empty."""
+    metrics = [f"{c.metric}{end}" for c in table.columns for end in ("", " std")]
+    heads = [
+        "dataset",
+        "backbone",
+        "method",
+        "seeds",
+        "users",
+        *metrics,
+        *_TESTED,
+        *COSTS,
+        *AUDIT,
+        "fingerprint",
+    ]
+    out = io.StringIO()
+    lines = writer.DictWriter(out, heads, restval="", lineterminator="\n")
+    lines.writeheader()
+    for block in table.blocks:
+        for row in block.rows:
+            lines.writerow({k: _text(v) for k, v in _line(table, block, row).items()})
+    return out.getvalue()
+
+
+def _line(table: Table, block: Block, row: Row) -> dict[str, object]:
+    out: dict[str, object] = {
+        "dataset": block.dataset,
+        "backbone": block.backbone,
+        "method": row.method,
+        "seeds": len(row.seeds),
+        "users": block.users,
+        "fingerprint": block.fingerprint,
+    }
+    for metric, value in row.values.items():
+        if value is not None:
+            out |= {metric: value.mean, f"{metric} std": value.std}
+    out |= {name: row.cost.get(name) for name in COSTS}
+    out |= {name: row.audit.get(name) for name in AUDIT}
+    return out | _tested(table, block, row)
+
+
+def _tested(table: Table, block: Block, row: Row) -> dict[str, object]:
+    c = row.comparison
+    if c is None:
+        return {}
+    out = {
+        "baseline": table.config.baseline,
+        "primary": table.config.primary,
+        "test": c.test.name,
+        "level": c.test.level,
+        "difference": c.test.mean,
+        "low": c.test.low,
+        "high": c.test.high,
+        "relative": c.relative(c.test.mean),
+        "p": c.test.p,
+        "p_corrected": c.corrected_p,
+        "correction": table.config.correction,
+        "family": block.family,
+        "star": "*" if c.star else "",
+        "verdict": c.verdict,
+        "seeds_needed": c.seeds_needed,
+    }
+    return out | (c.tally._asdict() if c.tally is not None else {})
+
+
+def _text(value: object) -> object:
+    """A float so that it reads back as itself; nothing for what is unknown, undefined or unbounded."""
+    if isinstance(value, float):
+        return repr(value) if isfinite(value) else ""
+    return "" if value is None else value

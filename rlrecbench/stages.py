@@ -1,0 +1,370 @@
+"""The concrete graph: Prepare -> Identify / Collaborate -> Train (from a start) -> Rank -> Score.
+
+Fields are JSON values or other stages; their hash is the identity of the result. Device, batch sizes of a
+pass and where data lie are ``free``: they change how fast a result comes, not what it is.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlrecbench.config import build
+from rlrecbench.data.frame import Dataset
+from rlrecbench.store import Report, Stage, Store, stage
+
+Json = dict[str, Any]
+
+
+@stage
+@dataclass(frozen=True)
+class Prepare(Stage):
+    """Read a data set's files and split them."""
+
+    name: ClassVar[str] = "prepare"
+    free: ClassVar[frozenset[str]] = frozenset({"dirs"})
+
+    dataset: str
+    options: Json
+    checksum: str
+    dirs: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"prepare {self.dataset}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write the prepared data set."""
+        from rlrecbench.data.prepare import DataOptions, prepare
+
+        data = prepare(
+            self.dataset, build(DataOptions, self.options, self.dataset), [Path(d) for d in self.dirs]
+        )
+        data.write(folder)
+
+    def load(self, store: Store) -> Dataset:
+        """Read the prepared data set."""
+        return Dataset.read(store.path(self))
+
+
+@stage
+@dataclass(frozen=True)
+class Identify(Stage):
+    """Give every item its codes."""
+
+    name: ClassVar[str] = "identify"
+    free: ClassVar[frozenset[str]] = frozenset({"dirs"})
+
+    data: Prepare
+    settings: Json
+    source: str  # checksum of a released index, "" for identifiers made here
+    dirs: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"identify {self.data.dataset} ({self.settings['kind']})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write the codes and their report."""
+        from rlrecbench.identifiers import IdSettings, identify
+
+        settings = build(IdSettings, self.settings, "ids")
+        dirs = [Path(d) for d in self.dirs]
+        identify(self.data.load(store), settings, settings.seed, dirs, report).write(folder)
+
+
+@stage
+@dataclass(frozen=True)
+class Collaborate(Stage):
+    """Train the collaborative model."""
+
+    name: ClassVar[str] = "collab"
+
+    data: Prepare
+    settings: Json
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"collab {self.data.dataset} seed {self.seed}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write item vectors and user states."""
+        from rlrecbench import collab
+
+        start = time.perf_counter()
+        data = self.data.load(store)
+        collab.train(data, build(collab.SASRec, self.settings, "collab"), self.seed, folder, report)
+        _write_cost(folder, train_s=time.perf_counter() - start)
+
+
+@stage
+@dataclass(frozen=True)
+class Train(Stage):
+    """Fine-tune a backbone with a method, from its untrained weights or from another training."""
+
+    name: ClassVar[str] = "train"
+    resumable: ClassVar[bool] = True
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"}
+    )
+
+    data: Prepare
+    ids: Identify
+    backbone: str
+    backbone_settings: Json
+    method: str
+    settings: Json
+    code: str  # identifies the method's code: its version, or the hash of a plug-in file
+    budget: Json
+    beams: int
+    seed: int
+    start: "Train | None" = None
+    collab: Collaborate | None = None
+    title: str = ""
+    device: str = "auto"
+    micro_batch: int | None = None
+    checkpoint_minutes: float = 5.0
+    rank_batch: int = 128
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"train {self.data.dataset}/{self.title or self.method} seed {self.seed}"
+
+    def policy(self, store: Store, data: Dataset) -> Any:
+        """Create the untrained policy."""
+        from rlrecbench.backbones import backbones
+        from rlrecbench.identifiers import Identifiers
+
+        spec = build(backbones[self.backbone], self.backbone_settings, self.backbone)
+        return spec.policy(Identifiers.read(store.path(self.ids)), data, self.seed)
+
+    def load(self, store: Store, data: Dataset) -> Any:
+        """Create the policy with the trained weights."""
+        policy = self.policy(store, data)
+        policy.load(store.path(self))
+        return policy
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Train and write the selected weights, the log and the cost."""
+        from safetensors.torch import save_file
+
+        from rlrecbench.method import FineTune, methods
+        from rlrecbench.train import Budget, TrainJob, checkpoint, train
+
+        data = self.data.load(store)
+        policy = self.start.load(store, data) if self.start is not None else self.policy(store, data)
+        method = build(methods[self.method], self.settings, self.method)
+        assert isinstance(method, FineTune)  # noqa: S101 - the suite makes no Train for a ranker
+        memory = Memory()
+        job = TrainJob(
+            data=data,
+            policy=policy,
+            method=method,
+            budget=build(Budget, self.budget, "train"),
+            seed=self.seed,
+            folder=folder,
+            collab=_collab(self.collab, store),
+            beams=self.beams,
+            device=self.device,
+            micro_batch=self.micro_batch,
+            checkpoint_minutes=self.checkpoint_minutes,
+            rank_batch=self.rank_batch,
+        )
+        outcome = train(job, report)
+        weights = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("policy.")}
+        heads = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("heads.")}
+        policy.load_state_dict(weights)
+        policy.save(folder)
+        if heads:
+            save_file(heads, folder / "heads.safetensors")
+        checkpoint.clear(folder)
+        for path in folder.glob("draws-*"):
+            path.unlink()
+        _write_cost(
+            folder,
+            train_s=outcome.seconds,
+            steps=outcome.steps,
+            examples=outcome.examples,
+            examples_per_s=outcome.examples / max(outcome.seconds, 1e-9),
+            parameters=policy.parameters_trained,
+            peak_memory_mb=memory.peak_mb(),
+            valid_ndcg10=outcome.best,
+            best_step=outcome.best_step,
+            stopped_early=outcome.stopped_early,
+        )
+
+
+@stage
+@dataclass(frozen=True)
+class Rank(Stage):
+    """Rank the catalogue for every test example."""
+
+    name: ClassVar[str] = "rank"
+    free: ClassVar[frozenset[str]] = frozenset({"title", "device", "rank_batch"})
+
+    data: Prepare
+    method: str
+    settings: Json
+    code: str
+    seed: int
+    k: int
+    beams: int
+    limit_users: int | None = None
+    train: Train | None = None
+    collab: Collaborate | None = None
+    title: str = ""
+    device: str = "auto"
+    rank_batch: int = 128
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"rank {self.data.dataset}/{self.title or self.method} seed {self.seed}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write the ranked lists: row of the test part, rank, item, score."""
+        import torch
+
+        from rlrecbench.method import RankJob, methods
+        from rlrecbench.train.budget import by_length
+        from rlrecbench.train.loop import prompts_of
+
+        data = self.data.load(store)
+        ranker = build(methods[self.method], self.settings, self.method)
+        cpu = self.device == "cpu" or not torch.cuda.is_available()
+        device = torch.device("cpu" if cpu else "cuda")
+        policy = self.train.load(store, data).to(device).eval() if self.train is not None else None
+        collab = _collab(self.collab, store)
+        job = partial(RankJob, k=self.k, beams=self.beams, seed=self.seed, policy=policy, collab=collab)
+        fitted = ranker.fit(data)
+        test = data.test.head(self.limit_users)
+        items = np.full((len(test), self.k), -1, np.int64)
+        scores = np.full((len(test), self.k), -np.inf, np.float32)
+        start, done = time.perf_counter(), 0
+        for rows in by_length(test, np.arange(len(test)), self.rank_batch):
+            ranked = ranker.rank(job(prompts_of(test, "test", rows, device), fitted=fitted))
+            width = min(self.k, ranked.items.shape[1])
+            items[rows, :width] = ranked.items[:, :width].cpu().numpy()
+            scores[rows, :width] = ranked.scores[:, :width].float().cpu().numpy()
+            done += len(rows)
+            report(done, len(test), "users")
+        row, at = np.nonzero(items != -1)
+        table = {
+            "row": row.astype(np.int32),
+            "rank": (at + 1).astype(np.int32),
+            "item": items[row, at],
+            "score": scores[row, at],
+        }
+        pq.write_table(pa.table(table), folder / "ranked.parquet")
+        _write_cost(folder, rank_s_per_1000=1000 * (time.perf_counter() - start) / max(len(test), 1))
+
+
+@stage
+@dataclass(frozen=True)
+class Score(Stage):
+    """Compute metrics, per user and per list, from ranked lists."""
+
+    name: ClassVar[str] = "score"
+
+    rank: Rank
+    metrics: tuple[str, ...]
+    definitions: int = field(default=1)  # bumped when a metric's definition changes
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"score {self.rank.label.partition(' ')[2]}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write ``metrics.json``, ``users.parquet`` and ``ranked.parquet`` with the data set's own ids."""
+        from rlrecbench.metrics import Lists, Reference, audit, evaluate, parse
+
+        data = self.rank.data.load(store)
+        test = data.test.head(self.rank.limit_users)
+        table = pq.read_table(store.path(self.rank) / "ranked.parquet").to_pandas()
+        ranked = np.full((len(test), self.rank.k), -1, np.int64)
+        valid = (table["item"] >= 0) & (table["item"] < data.n_items)
+        ranked[table["row"], table["rank"] - 1] = np.where(valid, table["item"], -2)
+        lists = Lists(ranked, test.target, Reference.of(data), self._leaves(store))
+        result = evaluate(lists, [parse(m) for m in self.metrics])
+        item_ids = data.items["item_id"].to_numpy()
+        users = data.test_ids()[: len(test)]
+        frame = pd.DataFrame({"user_id": users, "target": item_ids[test.target]})
+        frame["rank"] = pd.array(np.where(result.rank > 0, result.rank, 0), dtype="Int32")
+        frame.loc[result.rank <= 0, "rank"] = pd.NA
+        for name, values in result.per_user.items():
+            frame[name] = values
+        frame.to_parquet(folder / "users.parquet", index=False)
+        own = pd.DataFrame({"user_id": users[table["row"]], "rank": table["rank"].astype("int32")})
+        own["item_id"] = np.where(valid, item_ids[np.where(valid, table["item"], 0)], "")
+        own["score"] = table["score"].astype("float32")
+        own.to_parquet(folder / "ranked.parquet", index=False)
+        out = {"metrics": result.values, "audit": audit(lists)}
+        (folder / "metrics.json").write_text(json.dumps(out, indent=1))
+
+    def _leaves(self, store: Store) -> Any:
+        if self.rank.train is None:
+            return None
+        from rlrecbench.backbones import load_catalogue
+
+        return load_catalogue(store.path(self.rank.train.ids)).leaf_of
+
+
+class Memory:
+    """Peak memory of this process, measured from the moment this is made."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.cuda = torch.cuda.is_available()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+    def peak_mb(self) -> float:
+        """Peak megabytes: the accelerator's where there is one, else the process's resident memory."""
+        import torch
+
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() / 2**20
+        try:
+            status = Path("/proc/self/status").read_text()
+            return float(status.partition("VmHWM:")[2].split()[0]) / 1024
+        except (OSError, IndexError):
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read_cost(folder: Path) -> Json:
+    """Read a stage's cost; empty if it has none."""
+    path = folder / "cost.json"
+    cost: Json = json.loads(path.read_text()) if path.exists() else {}
+    return cost
+
+
+def _write_cost(folder: Path, **values: float) -> None:
+    (folder / "cost.json").write_text(json.dumps(values, indent=1))
+
+
+def _collab(stage: Collaborate | None, store: Store) -> Any:
+    if stage is None:
+        return None
+    from rlrecbench.collab import Collab
+
+    return Collab.read(store.path(stage))

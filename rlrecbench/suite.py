@@ -1,0 +1,536 @@
+"""A suite: one YAML file, checked, and expanded into cells and their stages."""
+
+import copy
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlrecbench import registry
+from rlrecbench.backbones import Backbone, backbones
+from rlrecbench.collab import SASRec
+from rlrecbench.config import Count, Positive, build, parse_yaml, plain, read_yaml
+from rlrecbench.data.datasets import checksum, locate, spec_of
+from rlrecbench.data.prepare import DataOptions
+from rlrecbench.errors import ConfigError, UnknownNameError
+from rlrecbench.identifiers import released_checksum
+from rlrecbench.method import FineTune, Ranker, methods
+from rlrecbench.metrics import parse
+from rlrecbench.stages import Collaborate, Identify, Prepare, Rank, Score, Train
+from rlrecbench.stats import StatsConfig
+from rlrecbench.train.budget import Budget
+
+Json = dict[str, Any]
+NO_BACKBONE = "none"
+DEFAULT_METRICS = (
+    "recall@5", "recall@10", "ndcg@5", "ndcg@10", "dgu@10", "mgu@10", "entropy@10", "ttr@10",
+)  # fmt: skip
+_BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Settings of ``train:`` that change how fast, not what: they are outside every identity."""
+
+    micro_batch: Count | None = None  # prompts per forward pass; none: the whole batch
+    checkpoint_minutes: Positive = 5.0  # minutes between checkpoints
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """How lists are made."""
+
+    beams: Count = 20  # width of the trie search; LETTER
+    k: Count = 10  # length of the lists
+    batch: Count = 128  # prompts per pass; changes how fast, not what
+
+
+@dataclass(frozen=True)
+class Override:
+    """Settings for some cells only."""
+
+    when: dict[str, str | int | tuple[str | int, ...]]
+    set: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of ``datasets:``, ``backbones:`` or ``methods:``.
+
+    Attributes:
+        name: Registered name.
+        label: Name of its folder and row: ``as``, else the name.
+        settings: What the suite writes, ``as`` and ``start`` taken out.
+        where: Place in the file, for errors.
+        start: A method's start, if the suite gives one.
+    """
+
+    name: str
+    label: str
+    settings: Json
+    where: str
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked suite."""
+
+    name: str
+    path: Path
+    seeds: tuple[int, ...]
+    datasets: tuple[Entry, ...]
+    backbones: tuple[Entry, ...]
+    methods: tuple[Entry, ...]
+    train: Json
+    pace: Pace
+    rank: RankSettings
+    collab: Json
+    metrics: tuple[str, ...]
+    stats: StatsConfig
+    overrides: tuple[Override, ...]
+    plugins: tuple[Path, ...]
+
+    def as_json(self) -> Json:
+        """The resolved suite, as kept in ``suite.json``."""
+        out: Json = plain(self)
+        for key in ("path", "pace"):
+            del out[key]
+        out["plugins"] = [p.name for p in self.plugins]
+        for kind in ("datasets", "backbones", "methods"):
+            for entry in out[kind]:
+                del entry["where"]
+        return out
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of one seed: dataset x backbone x method x seed."""
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: int
+    score: Score
+
+    def folder(self, results: Path) -> Path:
+        """Where the cell's record stands."""
+        return results / "cells" / self.dataset / self.backbone / self.method / f"seed-{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """How messages name the cell."""
+        return f"{self.dataset}/{self.backbone}/{self.method} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The keys at the top of a suite file."""
+
+    name: str
+    datasets: list[Any]
+    methods: list[Any]
+    seeds: tuple[int, ...] = (42,)
+    backbones: list[Any] = dataclasses.field(default_factory=list)
+    train: Json = dataclasses.field(default_factory=dict)
+    rank: Json = dataclasses.field(default_factory=dict)
+    collab: Json = dataclasses.field(default_factory=dict)
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    stats: Json = dataclasses.field(default_factory=dict)
+    overrides: list[Any] = dataclasses.field(default_factory=list)
+    plugins: list[str] = dataclasses.field(default_factory=list)
+
+
+def find(suite: str) -> Path:
+    """Return the path of a suite: a file, or the bare name of a built-in one.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    import rlrecbench.suites
+
+    path = Path(suite)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        if not path.is_file():
+            raise ConfigError(f"suite file {suite} does not exist; built-in suites: {', '.join(builtin())}")
+        return path
+    folder = Path(rlrecbench.suites.__path__[0])
+    if suite in builtin():
+        return folder / f"{suite}.yaml"
+    near = difflib.get_close_matches(suite, builtin(), n=1)
+    guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(builtin())}"
+    raise UnknownNameError(f"no suite {suite!r}; {guess} (rlrecbench list suites)")
+
+
+def builtin() -> list[str]:
+    """Names of the suites that come with the package."""
+    import rlrecbench.suites
+
+    folder = Path(rlrecbench.suites.__path__[0])
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+
+
+def load(path: Path, sets: Sequence[str] = ()) -> Suite:
+    """Read and check a suite without reading data.
+
+    Args:
+        path: The file.
+        sets: ``key=value`` changes, dotted: ``train.epochs=1``, ``methods.dpo.beta=0.5``.
+
+    Raises:
+        ConfigError: Anything in it is wrong; the message names the place.
+    """
+    raw = read_yaml(path)
+    for change in sets:
+        _set(raw, change)
+    where = str(path)
+    top = build(_Top, raw, where)
+    if not registry._NAME.fullmatch(top.name):
+        raise ConfigError(f"{where}: name: {top.name!r} must be lower-case letters, digits, '.', '_' and '-'")
+    plugins = tuple((path.parent / p).resolve() for p in top.plugins)
+    registry.load(plugins)
+    if not top.seeds or len(set(top.seeds)) < len(top.seeds) or min(top.seeds) < 0:
+        raise ConfigError(
+            f"{where}: seeds: give at least one, each >= 0 and only once, found {list(top.seeds)}"
+        )
+    train = dict(top.train)
+    pace = {f.name: train.pop(f.name) for f in dataclasses.fields(Pace) if f.name in train}
+    build(Budget, train, f"{where}: train")
+    suite = Suite(
+        name=top.name,
+        path=path,
+        seeds=top.seeds,
+        datasets=_entries(top.datasets, f"{where}: datasets", labelled=False),
+        backbones=_entries(top.backbones, f"{where}: backbones"),
+        methods=_entries(top.methods, f"{where}: methods"),
+        train=train,
+        pace=build(Pace, pace, f"{where}: train"),
+        rank=build(RankSettings, top.rank, f"{where}: rank"),
+        collab=plain(build(SASRec, top.collab, f"{where}: collab")),
+        metrics=tuple(top.metrics),
+        stats=build(StatsConfig, top.stats, f"{where}: stats"),
+        overrides=tuple(build(Override, o, f"{where}: overrides[{i}]") for i, o in enumerate(top.overrides)),
+        plugins=plugins,
+    )
+    _check(suite)
+    return suite
+
+
+def expand(
+    suite: Suite, dirs: Sequence[Path], *, device: str = "auto", limit_users: int | None = None
+) -> list[Cell]:
+    """Expand a suite into cells; data files are read for their checksums.
+
+    Args:
+        suite: What to run.
+        dirs: Where data sets are looked for.
+        device: "auto", "cpu" or "cuda".
+        limit_users: Rank and score only the first test rows.
+
+    Raises:
+        DataError: A data set is missing.
+    """
+    return [cell for d in suite.datasets for cell in _Expansion(suite, d, dirs, device, limit_users).cells()]
+
+
+class _Expansion:
+    """The stages of one data set."""
+
+    def __init__(
+        self, suite: Suite, dataset: Entry, dirs: Sequence[Path], device: str, limit_users: int | None
+    ) -> None:
+        self.suite, self.dataset, self.dirs = suite, dataset, tuple(str(d.resolve()) for d in dirs)
+        self.device, self.limit_users = device, limit_users
+        folder = locate(dataset.name, dirs)
+        options = plain(build(DataOptions, dataset.settings, dataset.where))
+        options["max_history"] = options["max_history"] or spec_of(dataset.name, dirs).max_history
+        self.data = Prepare(dataset.name, options, checksum(dataset.name, folder), self.dirs)
+        self.folder = folder
+
+    def cells(self) -> list[Cell]:
+        """All cells of the data set, in suite order."""
+        out = []
+        for backbone in self.suite.backbones or ():
+            for entry in self.suite.methods:
+                if methods[entry.name].generative:
+                    out += [self._cell(backbone, entry, seed) for seed in self.suite.seeds]
+        for entry in self.suite.methods:
+            if not methods[entry.name].generative:
+                out += [self._cell(None, entry, seed) for seed in self.suite.seeds]
+        return out
+
+    def _cell(self, backbone: Entry | None, entry: Entry, seed: int) -> Cell:
+        label = backbone.label if backbone is not None else NO_BACKBONE
+        settings, _ = resolve(self.suite, entry, self.dataset.name, label, seed)
+        cls = methods[entry.name]
+        rank = Rank(
+            data=self.data,
+            method=entry.name,
+            settings=settings,
+            code=code_of(cls),
+            seed=seed,
+            k=self.suite.rank.k,
+            beams=self.suite.rank.beams,
+            limit_users=self.limit_users,
+            train=self._train(backbone, entry, seed) if backbone is not None else None,
+            collab=self._collab(seed) if "collab" in cls.needs else None,
+            title=f"{label}/{entry.label}",
+            device=self.device,
+            rank_batch=self.suite.rank.batch,
+        )
+        return Cell(self.dataset.name, label, entry.label, seed, Score(rank, self.suite.metrics))
+
+    def _train(self, backbone: Entry, entry: Entry, seed: int) -> Train | None:
+        """The training that ends with this method; for a ranker, that of its start."""
+        cls = methods[entry.name]
+        start = _start(self.suite, entry)
+        parent = self._train(backbone, start, seed) if start is not None else None
+        if not issubclass(cls, FineTune):
+            return parent
+        settings, budget = resolve(self.suite, entry, self.dataset.name, backbone.label, seed)
+        spec = build(backbones[backbone.name], backbone.settings, backbone.where)
+        return Train(
+            data=self.data,
+            ids=self._ids(spec),
+            backbone=backbone.name,
+            backbone_settings=plain(spec),
+            method=entry.name,
+            settings=settings,
+            code=code_of(cls),
+            budget=budget,
+            beams=self.suite.rank.beams,
+            seed=seed,
+            start=parent,
+            collab=self._collab(seed) if "collab" in cls.needs else None,
+            title=f"{backbone.label}/{entry.label}",
+            device=self.device,
+            micro_batch=self.suite.pace.micro_batch,
+            checkpoint_minutes=self.suite.pace.checkpoint_minutes,
+            rank_batch=self.suite.rank.batch,
+        )
+
+    def _ids(self, spec: Backbone) -> Identify:
+        source = released_checksum(self.dataset.name, self.folder) if spec.ids.kind == "released" else ""
+        return Identify(self.data, plain(spec.ids), source, self.dirs)
+
+    def _collab(self, seed: int) -> Collaborate:
+        return Collaborate(self.data, self.suite.collab, seed)
+
+
+def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) -> tuple[Json, Json]:
+    """Return a method's settings and budget in one cell, defaults included.
+
+    Later ones win: the budget's defaults, the method class's, the suite's ``train:``, the method's own
+    settings, the overrides.
+    """
+    cls = methods[entry.name]
+    own = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    mine = dict(entry.settings)
+    cell = {"dataset": dataset, "backbone": backbone, "method": entry.label, "seed": seed}
+    for override in suite.overrides:
+        if all(cell[k] in (v if isinstance(v, tuple) else (v,)) for k, v in override.when.items()):
+            mine.update(override.set)
+    trained = issubclass(cls, FineTune)
+    budget = {k: mine.pop(k) for k in list(mine) if trained and k in _BUDGET and k not in own}
+    settings = plain(build(cls, mine, entry.where))
+    defaults = dict(cls.budget) if trained else {}  # type: ignore[attr-defined]
+    merged = build(Budget, {**defaults, **suite.train, **budget}, entry.where)
+    return settings, plain(merged)
+
+
+@lru_cache
+def code_of(cls: type[Ranker]) -> str:
+    """Identify a method's code: its version, and for a plug-in file the hash of the file."""
+    if cls.__module__.startswith("rlrecbench."):
+        return f"v{cls.version}"
+    source = inspect.getsourcefile(cls)
+    return (
+        f"v{cls.version}+{sha256(Path(source).read_bytes()).hexdigest()[:16]}"
+        if source
+        else f"v{cls.version}"
+    )
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Keep the cells that every ``--only key=value,value`` admits.
+
+    Raises:
+        ConfigError: A filter is malformed or matches nothing in the suite.
+    """
+    kept = list(cells)
+    keys = ("dataset", "backbone", "method", "seed")
+    for rule in only:
+        key, equals, values = rule.partition("=")
+        if key not in keys or not equals or not values:
+            raise ConfigError(f"--only {rule}: write key=value[,value], with key one of {', '.join(keys)}")
+        known = {str(getattr(c, key)) for c in cells}
+        for value in values.split(","):
+            if value not in known:
+                near = difflib.get_close_matches(value, known, n=1)
+                guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+                raise UnknownNameError(f"--only {rule}: the suite has no {key} {value!r}; {guess}")
+        kept = [c for c in kept if str(getattr(c, key)) in values.split(",")]
+    return kept
+
+
+def _entries(items: Sequence[Any], where: str, *, labelled: bool = True) -> tuple[Entry, ...]:
+    """Read a list of ``name`` or ``name: {settings}``."""
+    out: list[Entry] = []
+    for i, item in enumerate(items):
+        place = f"{where}[{i}]"
+        if isinstance(item, str):
+            name, settings = item, {}
+        elif isinstance(item, dict) and len(item) == 1:
+            name, settings = next(iter(item.items()))
+        else:
+            raise ConfigError(f"{place}: write a name, or 'name: {{setting: value}}', found {item!r}")
+        settings = {} if settings is None else settings
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{place}: the settings of {name!r} must be a mapping, found {settings!r}")
+        settings = dict(settings)
+        label = settings.pop("as", name) if labelled else name
+        if not isinstance(label, str) or not registry._NAME.fullmatch(label) or label == NO_BACKBONE:
+            raise ConfigError(f"{place}.as: {label!r} must be lower-case letters, digits, '.', '_' and '-'")
+        start = settings.pop("start", None) if where.endswith("methods") else None
+        if start is not None and not isinstance(start, str):
+            raise ConfigError(f"{place}.start: write a method's name or 'base', found {start!r}")
+        if any(e.label == label for e in out):
+            hint = "give one of them another name with 'as: ...'" if labelled else "remove one of them"
+            raise ConfigError(f"{place}: {label!r} stands twice; {hint}")
+        out.append(Entry(str(name), label, settings, place, start))
+    return tuple(out)
+
+
+def _start(suite: Suite, entry: Entry) -> Entry | None:
+    """The entry whose training comes before; None for the untrained backbone."""
+    cls = methods[entry.name]
+    name = entry.start or (cls.start if issubclass(cls, FineTune) else "sft")
+    if name == "base":
+        return None
+    for other in suite.methods:
+        if other.label == name:
+            return other
+    return Entry(name, name, {}, f"{entry.where}.start")
+
+
+def _check(suite: Suite) -> None:
+    where = suite.path
+    for kind, entries in (("datasets", suite.datasets), ("methods", suite.methods)):
+        if not entries:
+            raise ConfigError(f"{where}: {kind}: give at least one (rlrecbench list {kind})")
+    for entry in suite.datasets:
+        build(DataOptions, entry.settings, entry.where)
+    for entry in suite.backbones:
+        build(backbones.entry(entry.name, entry.where).value, entry.settings, entry.where)
+    for entry in suite.methods:
+        _check_method(suite, entry)
+    if not suite.backbones and any(methods[e.name].generative for e in suite.methods):
+        raise ConfigError(f"{where}: backbones: the methods need at least one (rlrecbench list backbones)")
+    for i, name in enumerate(suite.metrics):
+        spec = parse(name, f"{where}: metrics[{i}]")
+        if spec.k > suite.rank.k:
+            raise ConfigError(
+                f"{where}: metrics[{i}]: {name} needs lists of {spec.k}; raise rank.k (now {suite.rank.k})"
+            )
+    if suite.rank.beams < suite.rank.k:
+        raise ConfigError(
+            f"{where}: rank.beams: {suite.rank.beams} beams cannot fill lists of {suite.rank.k}"
+        )
+    if suite.stats.primary not in suite.metrics:
+        raise ConfigError(f"{where}: stats.primary: {suite.stats.primary!r} is not among the suite's metrics")
+    known = {
+        "dataset": [e.name for e in suite.datasets],
+        "backbone": [e.label for e in suite.backbones] + [NO_BACKBONE],
+        "method": [e.label for e in suite.methods],
+        "seed": list(suite.seeds),
+    }
+    for i, override in enumerate(suite.overrides):
+        for key, value in override.when.items():
+            if key not in known:
+                raise ConfigError(
+                    f"{where}: overrides[{i}].when: unknown key {key!r}; allowed: {', '.join(known)}"
+                )
+            for v in value if isinstance(value, tuple) else (value,):
+                if v not in known[key]:
+                    raise ConfigError(
+                        f"{where}: overrides[{i}].when.{key}: the suite has no {v!r}; known: {known[key]}"
+                    )
+    for entry in suite.methods:
+        for dataset in suite.datasets:
+            for backbone in known["backbone"] if methods[entry.name].generative else [NO_BACKBONE]:
+                for seed in suite.seeds:
+                    resolve(suite, entry, dataset.name, str(backbone), seed)
+
+
+def _check_method(suite: Suite, entry: Entry, chain: tuple[str, ...] = ()) -> None:
+    cls = methods.entry(entry.name, entry.where).value
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(
+            f"{entry.where}: method {entry.name!r} is not a dataclass; decorate it with @dataclass(frozen=True)"
+        )
+    clash = [f.name for f in dataclasses.fields(cls) if f.name in (*_BUDGET, "start", "as")]
+    if clash:
+        raise ConfigError(
+            f"{entry.where}: method {entry.name!r}: field {clash[0]!r} is a name of the training budget; rename it"
+        )
+    if entry.label in chain:
+        raise ConfigError(
+            f"{entry.where}.start: the starts form a circle: {' -> '.join([*chain, entry.label])}"
+        )
+    if not issubclass(cls, FineTune) and entry.start is not None and not cls.generative:
+        raise ConfigError(f"{entry.where}.start: {entry.name!r} has no training, so nothing to start from")
+    resolve(replace(suite, overrides=()), entry, "", "", 0)
+    start = _start(suite, entry) if cls.generative else None
+    if start is not None:
+        if not issubclass(methods.entry(start.name, f"{entry.where}.start").value, FineTune):
+            raise ConfigError(
+                f"{entry.where}.start: {start.name!r} trains nothing; start from a fine-tuning method"
+            )
+        _check_method(suite, start, (*chain, entry.label))
+
+
+def _set(raw: Json, change: str) -> None:
+    """Apply ``a.b.c=value`` to parsed YAML; in a list, a part is the label or name of an entry."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {change}: write key=value, such as train.epochs=1 or seeds=[42]")
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"--set {change}: the value is not valid YAML") from e
+    here: Any = raw
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(here, list):
+            here = _entry_settings(here, part, change)
+            if last:
+                raise ConfigError(f"--set {change}: name the setting of {part!r}, such as {key}.lr=1e-4")
+        elif isinstance(here, dict):
+            if last:
+                here[part] = value
+            else:
+                here = here.setdefault(part, {})
+                if here is None:
+                    here = raw[part] = {}
+        else:
+            raise ConfigError(f"--set {change}: {'.'.join(parts[:i])} holds a single value, not settings")
+
+
+def _entry_settings(items: list[Any], name: str, change: str) -> Json:
+    for i, item in enumerate(items):
+        own = item if isinstance(item, str) else next(iter(item), None) if isinstance(item, Mapping) else None
+        settings = item.get(own) if isinstance(item, Mapping) else None
+        label = settings.get("as", own) if isinstance(settings, Mapping) else own
+        if label == name:
+            fresh = copy.deepcopy(dict(settings)) if isinstance(settings, Mapping) else {}
+            items[i] = {own: fresh}
+            return fresh
+    raise ConfigError(f"--set {change}: the list has no entry {name!r}")

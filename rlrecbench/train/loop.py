@@ -1,0 +1,454 @@
+"""The only training loop.
+
+It runs on accelerate's ``Accelerator`` (device, autocast, gradient synchronisation, clipping). What is drawn
+for a batch is drawn for the whole batch before it is cut into micro-batches, and a loss is a mean over
+prompts, so 1 x N and N x 1 micro-batches give the same gradient.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlrecbench.collab import Collab
+from rlrecbench.data.frame import Dataset, Examples, Part
+from rlrecbench.errors import BenchError
+from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Ranker, RankJob, Step
+from rlrecbench.policy.base import Policy
+from rlrecbench.policy.score import score
+from rlrecbench.seeds import generator, stream
+from rlrecbench.store import Report, silent
+from rlrecbench.train import checkpoint
+from rlrecbench.train.budget import Budget, by_length, epoch_batches
+from rlrecbench.train.pool import Pool, fill
+
+Rows = NDArray[np.int64]
+_LOG_EVERY = 50
+_SELECT_K = 10
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Everything that one training run needs.
+
+    Attributes:
+        data: The data set.
+        policy: The backbone where training starts.
+        method: The method with its settings.
+        budget: What may be spent.
+        seed: Root of all random streams.
+        folder: Where checkpoints and ``train.jsonl`` are kept; training resumes from what is there.
+        collab: Collaborative scores, if the method needs them.
+        beams: Width of the search on the validation part.
+        device: "auto", "cpu" or "cuda".
+        micro_batch: Prompts per forward pass; None: the whole batch.
+        checkpoint_minutes: Minutes between checkpoints; evaluations are followed by one in any case.
+        rank_batch: Prompts per batch of the search.
+    """
+
+    data: Dataset
+    policy: Policy
+    method: FineTune
+    budget: Budget
+    seed: int
+    folder: Path
+    collab: Collab | None = None
+    beams: int = 20
+    device: str = "auto"
+    micro_batch: int | None = None
+    checkpoint_minutes: float = 5.0
+    rank_batch: int = 128
+
+
+class Outcome(NamedTuple):
+    """What training gives: the selected weights and what they cost."""
+
+    weights: dict[str, Tensor]
+    steps: int
+    examples: int
+    seconds: float
+    best: float
+    best_step: int
+    stopped_early: bool
+
+
+class Batch(NamedTuple):
+    """One (micro-)batch as the learner's forward takes it."""
+
+    drawn: Drawn
+    prompts: Prompts
+    kept: dict[str, Tensor]
+    epoch: int
+    progress: float
+    log: dict[str, float] | None
+
+
+class Learner(nn.Module):
+    """Backbone, heads and loss as one module, so that a data-parallel wrapper sees one forward."""
+
+    def __init__(self, policy: Policy, method: FineTune, reference: Policy | None) -> None:
+        super().__init__()
+        self.policy = policy
+        self.method = method
+        made = method.heads(policy.width)
+        self.heads = nn.ModuleDict({name: head.module for name, head in made.items()})
+        self.head_settings = {name: (head.lr, head.decay) for name, head in made.items()}
+        self.__dict__["reference"] = reference  # not a submodule: neither saved nor trained
+
+    def step(self, batch: Batch) -> Step:
+        """Build what the method's loss sees."""
+        prompts, kept = batch.prompts, batch.kept
+        return Step(
+            batch.drawn,
+            prompts,
+            self.policy,
+            self.method.measure,
+            self.heads,  # type: ignore[arg-type]  # a ModuleDict is a mapping in all but name
+            batch.epoch,
+            batch.progress,
+            (lambda: kept["ref_tokens"]) if "ref_tokens" in kept else self._live_reference(batch),
+            kept.get("old_tokens"),
+            batch.log,
+        )
+
+    def _live_reference(self, batch: Batch) -> Any:
+        reference = self.__dict__["reference"]
+        if reference is None:
+            return None
+        return lambda: tokens_of(reference, self.method, batch.prompts, batch.drawn.items)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the method's loss."""
+        loss: Tensor = self.method.loss(self.step(batch))
+        return loss
+
+
+def tokens_of(policy: Policy, method: FineTune, prompts: Prompts, items: Tensor) -> Tensor:
+    """Token log-probabilities of candidates in the method's measure, without gradient: [B, C, L]."""
+    with torch.no_grad():
+        scores = score(policy, policy.encode(prompts.history), items)
+        return scores.trie if method.measure == "trie" else scores.vocab
+
+
+def prompts_of(examples: Examples, part: Part, rows: Rows, device: torch.device) -> Prompts:
+    """Move some rows' histories to a device."""
+    history = torch.as_tensor(examples.padded(rows), device=device)
+    return Prompts(part, torch.as_tensor(rows, device=device), history)
+
+
+def ranks(ranker: Ranker, jobs: Iterable[RankJob], targets: Tensor) -> Tensor:
+    """Rank of each target (1-based, 0 where absent); jobs name the rows of ``targets`` they rank."""
+    out = torch.zeros_like(targets)
+    for job in jobs:
+        found = ranker.rank(job).items.to(targets.device) == targets[job.prompts.rows][:, None]
+        out[job.prompts.rows] = torch.where(found.any(1), found.int().argmax(1) + 1, 0)
+    return out
+
+
+def train(job: TrainJob, report: Report = silent) -> Outcome:
+    """Train, or go on with training, until the budget or the patience is spent."""
+    return _Run(job, report).run()
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(self, job: TrainJob, report: Report) -> None:
+        self.job, self.report = job, report
+        self.method, self.budget, self.examples = job.method, job.budget, job.data.train
+        cpu = job.device == "cpu" or (job.device == "auto" and not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self._bfloat16(cpu) else "no")
+        self.device = self.accelerator.device
+        torch.manual_seed(stream(job.seed, "heads"))
+        job.policy.to(self.device)
+        reference = None
+        if self.method.reference is not None:
+            reference = copy.deepcopy(job.policy).requires_grad_(False).eval()
+        learner = Learner(job.policy, self.method, reference).to(self.device)
+        optimizer = torch.optim.AdamW(self._groups(learner), lr=self.budget.lr, fused=True)
+        self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
+        self.bare: Learner = self.accelerator.unwrap_model(self.learner)
+        self.total = self.budget.total_steps(len(self.examples))
+        self.per_epoch = math.ceil(len(self.examples) / self.budget.batch_size)
+        self.popularity = torch.as_tensor(job.data.popularity, device=self.device)
+        self.pool: Pool | None = None
+        self.pool_epoch = -1
+        self.log: dict[str, list[float]] = {}
+        self.state, self.best = checkpoint.load(job.folder, self.bare, self.optimizer)
+        self.saved_at = time.perf_counter()
+
+    def run(self) -> Outcome:
+        """Train to the end."""
+        job, state = self.job, self.state
+        self._open_log()
+        started = time.perf_counter()
+        before = state.seconds
+        batches: list[Rows] = []
+        epoch_of_batches = -1
+        while state.step < self.total and not state.stopped:
+            epoch, at = divmod(state.step, self.per_epoch)
+            if epoch != epoch_of_batches:
+                batches, epoch_of_batches = (
+                    epoch_batches(self.examples, self.budget.batch_size, job.seed, epoch),
+                    epoch,
+                )
+            self._refresh(epoch)
+            self._train_on(batches[at], epoch)
+            state.step += 1
+            state.examples += len(batches[at])
+            state.seconds = before + time.perf_counter() - started
+            last = state.step == self.total
+            if last or (state.step % self.per_epoch == 0 and (epoch + 1) % self.budget.eval_every == 0):
+                self._evaluate(epoch)
+                state.seconds = before + time.perf_counter() - started
+                self._save()
+            elif time.perf_counter() - self.saved_at > 60 * job.checkpoint_minutes:
+                self._save()
+            if state.step % 5 == 0 or last:
+                best = f", best ndcg@10 {state.best:.4f}" if state.evaluations else ""
+                self._tell(f"epoch {epoch + 1}{best}")
+        self.log_file.close()
+        return Outcome(
+            self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped
+        )
+
+    def _tell(self, note: str) -> None:
+        """Report progress; when the run is being stopped, the report raises and the state is saved first."""
+        try:
+            self.report(self.state.step, self.total, note)
+        except BaseException:
+            self._save()
+            raise
+
+    def _bfloat16(self, cpu: bool) -> bool:
+        choice = self.budget.precision
+        if choice == "auto":
+            return not cpu and torch.cuda.is_bf16_supported()
+        return choice == "bfloat16"
+
+    def _groups(self, learner: Learner) -> list[dict[str, Any]]:
+        """AdamW's parameter groups; ``scale`` is the group's learning rate as a multiple of the schedule's."""
+        named = [(n, p) for n, p in learner.policy.named_parameters() if p.requires_grad]
+        decay = [p for n, p in named if p.ndim > 1]
+        rest = [p for n, p in named if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decay, "weight_decay": self.budget.weight_decay, "scale": 1.0},
+            {"params": rest, "weight_decay": 0.0, "scale": 1.0},
+        ]
+        for name, (lr, weight_decay) in learner.head_settings.items():
+            params = list(learner.heads[name].parameters())
+            groups.append({"params": params, "weight_decay": weight_decay, "scale": lr})
+        return [g for g in groups if g["params"]]
+
+    # --- drawing -----------------------------------------------------------------------------------------
+
+    def _draw(
+        self, rows: Rows, epoch: int, progress: float, *name: str | int
+    ) -> tuple[Drawn, dict[str, Tensor]]:
+        """Draw candidates for a batch, and the log-probabilities that must be those of this moment."""
+        prompts = prompts_of(self.examples, "train", rows, self.device)
+        target = torch.as_tensor(self.examples.target[rows], device=self.device)
+        stream_of = generator(self.job.seed, "draw", *name, device=self.device)
+        self.bare.policy.eval()
+        with torch.no_grad():
+            draw = Draw(
+                prompts,
+                target,
+                self.bare.policy,
+                stream_of,
+                self.popularity,
+                progress,
+                epoch,
+                self.job.collab,
+            )
+            drawn = self.method.candidates(draw)
+            drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
+            kept = {}
+            if self.method.updates > 1:
+                kept["old_tokens"] = tokens_of(self.bare.policy, self.method, prompts, drawn.items)
+        return drawn, kept
+
+    def _refresh(self, epoch: int) -> None:
+        """Renew the reference and the pool where they are due."""
+        period = self.method.redraw
+        if (
+            isinstance(self.method.reference, int)
+            and epoch % self.method.reference == 0
+            and self._first_of(epoch)
+        ):
+            self.bare.__dict__["reference"] = copy.deepcopy(self.bare.policy).requires_grad_(False).eval()
+        if period == 0:
+            return
+        begin = 0 if period is None else epoch // period * period
+        if self.pool_epoch == begin:
+            return
+        path = self.job.folder / f"draws-{begin}.safetensors"
+        if path.exists():
+            self.pool = Pool.read(path)
+        else:
+            self.pool = self._fill(begin)
+            for old in self.job.folder.glob("draws-*.safetensors"):
+                old.unlink()
+            self.pool.write(path)
+        self.pool_epoch = begin
+
+    def _first_of(self, epoch: int) -> bool:
+        return self.state.step == epoch * self.per_epoch
+
+    def _fill(self, epoch: int) -> Pool:
+        todo = min(self.total - epoch * self.per_epoch, self.per_epoch)
+        batches = epoch_batches(self.examples, self.budget.batch_size, self.job.seed, epoch)[:todo]
+        if todo == self.per_epoch:
+            batches = by_length(self.examples, np.arange(len(self.examples)), self.budget.batch_size)
+        fixed = self.bare.__dict__["reference"] if self.method.reference == "start" else None
+
+        def draw(rows: Rows) -> tuple[Drawn, dict[str, Tensor]]:
+            drawn, kept = self._draw(rows, epoch, epoch * self.per_epoch / self.total, epoch, int(rows[0]))
+            if fixed is not None:
+                prompts = prompts_of(self.examples, "train", rows, self.device)
+                kept["ref_tokens"] = tokens_of(fixed, self.method, prompts, drawn.items)
+            return drawn, kept
+
+        def tick(done: int, total: int) -> None:
+            self.report(self.state.step, self.total, f"drawing candidates {done}/{total}")
+
+        return fill(batches, len(self.examples), draw, tick)
+
+    # --- one step ----------------------------------------------------------------------------------------
+
+    def _train_on(self, rows: Rows, epoch: int) -> None:
+        state, job = self.state, self.job
+        progress = state.step / self.total
+        if self.pool is None:
+            drawn, kept = self._draw(rows, epoch, progress, state.step)
+        else:
+            drawn, kept = self.pool.of(rows, self.device)
+        prompts = prompts_of(self.examples, "train", rows, self.device)
+        if state.step == 0:
+            self.bare.eval()
+            with torch.no_grad():
+                self.method.begin(self.bare.step(Batch(drawn, prompts, kept, epoch, progress, None)))
+        self.learner.train(self.method.dropout)
+        factor = self.budget.lr_factor(state.step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.budget.lr * group["scale"] * factor
+        logging = state.step % _LOG_EVERY == 0
+        for update in range(self.method.updates):
+            self._update(Batch(drawn, prompts, kept, epoch, progress, {} if logging else None), update)
+        if logging:
+            values = {name: sum(v) / len(v) for name, v in self.log.items()}
+            self._write({"step": state.step, "epoch": epoch, "lr": self.budget.lr * factor, **values})
+        self.log = {}
+
+    def _update(self, batch: Batch, update: int) -> None:
+        B = len(batch.prompts.rows)
+        size = self.job.micro_batch or B
+        self.optimizer.zero_grad(set_to_none=True)
+        for at in range(0, B, size):
+            micro = _cut(batch, slice(at, at + size))
+            torch.manual_seed(stream(self.job.seed, "dropout", self.state.step, update, at))
+            share = len(micro.prompts.rows) / B
+            last = at + size >= B
+            with (
+                self.accelerator.no_sync(self.learner) if not last else nullcontext(),
+                self.accelerator.autocast(),
+            ):
+                loss = self.learner(micro) * share
+            self.accelerator.backward(loss)
+            if micro.log is not None:
+                if not math.isfinite(float(loss.detach())):
+                    raise BenchError(
+                        f"the loss is {float(loss.detach())} at step {self.state.step}; lower lr "
+                        f"(now {self.budget.lr}) or set clip"
+                    )
+                for name, value in {"loss": float(loss.detach()) / share, **micro.log}.items():
+                    self.log.setdefault(name, []).append(value)
+        if self.budget.clip is not None:
+            norm = self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
+            if batch.log is not None and norm is not None:
+                self.log.setdefault("grad_norm", []).append(float(norm))
+        self.optimizer.step()
+
+    # --- evaluation, log, checkpoints --------------------------------------------------------------------
+
+    def _evaluate(self, epoch: int) -> None:
+        state = self.state
+        value = self._validate()
+        state.evaluations.append((state.step, value))
+        if value > state.best:
+            state.best, state.best_step, state.stale = value, state.step, 0
+            self.best = checkpoint.plain(self.bare.state_dict())
+        else:
+            state.stale += 1
+            state.stopped = self.budget.patience is not None and state.stale >= self.budget.patience
+        self._write(
+            {"step": state.step, "epoch": epoch, "valid/ndcg@10": value, "seconds": round(state.seconds, 1)}
+        )
+
+    def _validate(self) -> float:
+        """Compute ndcg@10 on the validation rows (or the fixed subset) with the method's own ranking."""
+        valid, n = self.job.data.valid, self.budget.eval_examples
+        rows = np.arange(len(valid))
+        if n is not None and n < len(valid):
+            rows = np.sort(np.random.default_rng(stream(0, "validation")).permutation(len(valid))[:n])
+        if not len(rows):
+            return 0.0
+        self.bare.eval()
+        targets = torch.as_tensor(valid.target, device=self.device)
+        batches = by_length(valid, rows, self.job.rank_batch)
+        fitted = self.method.fit(self.job.data)
+        jobs = (
+            RankJob(
+                prompts_of(valid, "valid", part, self.device),
+                _SELECT_K,
+                self.job.beams,
+                self.job.seed,
+                self.bare.policy,
+                self.job.collab,
+                fitted,
+            )
+            for part in batches
+        )
+        with self.accelerator.autocast():
+            rank = ranks(self.method, jobs, targets)[torch.as_tensor(rows, device=self.device)]
+        gain = torch.where(rank > 0, 1 / torch.log2(rank.double() + 1), 0.0)
+        return float(gain.mean())
+
+    def _open_log(self) -> None:
+        path = self.job.folder / "train.jsonl"
+        path.touch()
+        with path.open("r+b") as f:
+            f.truncate(self.state.log_bytes)
+        self.log_file = path.open("a", encoding="utf-8")
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.log_file.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        self.log_file.flush()
+        self.state.log_bytes = (self.job.folder / "train.jsonl").stat().st_size
+        checkpoint.save(self.job.folder, self.bare, self.optimizer, self.state, self.best)
+        self.saved_at = time.perf_counter()
+
+
+def _cut(batch: Batch, part: slice) -> Batch:
+    """Take some prompts out of a batch."""
+    drawn, prompts = batch.drawn, batch.prompts
+    rewards = None if drawn.rewards is None else drawn.rewards[part]
+    return batch._replace(
+        drawn=Drawn(drawn.items[part], rewards, {k: v[part] for k, v in drawn.extra.items()}),
+        prompts=Prompts(prompts.part, prompts.rows[part], prompts.history[part]),
+        kept={k: v[part] for k, v in batch.kept.items()},
+        log=None if batch.log is None else {},
+    )

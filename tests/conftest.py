@@ -1,0 +1,27 @@
+"""Where the tests find data: the shared folder when there is one, and ml-100k inside recbole always."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def _shared() -> Path:
+    given = os.environ.get("RLRECBENCH_DATA")
+    return Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return the folder that holds data set NAME, or skip."""
+
+    def find(name: str) -> Path:
+        folder = _shared()
+        if not (folder / name).is_dir():
+            pytest.skip(
+                f"data set {name} is not in {folder}; set RLRECBENCH_DATA to the folder that holds it"
+            )
+        return folder
+
+    return find
