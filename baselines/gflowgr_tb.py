@@ -47,9 +47,7 @@ class GFlowGRTB(FineTune):
     trajectories: Size = 1  # augmented items K per prompt; GFlowGR's formulas use one, Fig. 3 sweeps 0..5
     pool: Count = 100  # items N scored per prompt before K are kept; not in the paper
     window: Share = 0.1  # width of the sampler's rank window as a share of the pool; not in the paper
-    sampler: Literal["adaptive", "grow", "random", "hard"] = (
-        "adaptive"  # window slides from easy to hard; GFlowGR 3.3
-    )
+    sampler: Literal["adaptive", "grow", "random", "hard"] = "adaptive"  # window slides from easy to hard; GFlowGR 3.3
     ramp_epochs: Count | None = None  # epochs until the hardest window; none: the whole budget
     reward: tuple[Part, ...] = ("hit", "collab", "similar")  # parts of R; GFlowGR Table 2
     collab_scale: Literal["sigmoid", "minmax", "rank"] = "sigmoid"  # brings r_c to [0, 1]; not in the paper
@@ -57,9 +55,7 @@ class GFlowGRTB(FineTune):
     weighted: bool = True  # w as above; false: w = 1 (Table 2, "w/o Wt")
     clamp: Positive = 0.2  # |r_a - r_c| is at least this, so w <= 25; not in the paper
     normalise: bool = True  # divide w by its mean over the batch; false: literal
-    policy_measure: Literal["vocab", "trie"] = (
-        "vocab"  # P_F over the vocabulary (paper) or the legal children
-    )
+    policy_measure: Literal["vocab", "trie"] = "vocab"  # P_F over the vocabulary (paper) or the legal children
     log_z: Literal["scalar", "prompt"] = "scalar"  # one number (paper) or linear in the prompt's first state
     log_z_lr: Positive = 100.0  # learning rate of log Z as a multiple of the backbone's; torchgfn's advice
     residual_clip: Positive | None = None  # nats; linear loss beyond it (Huber); none: squared everywhere
@@ -104,11 +100,7 @@ class GFlowGRTB(FineTune):
         nll = (nll / step.lengths[:, 0] if self.reduction == "token" else nll).mean()
         if not self.lam:
             return nll
-        log_z = (
-            step.heads["log_z"]()
-            if self.log_z == "scalar"
-            else step.heads["log_z"](step.states[:, :1, 0])[..., 0]
-        )
+        log_z = step.heads["log_z"]() if self.log_z == "scalar" else step.heads["log_z"](step.states[:, :1, 0])[..., 0]
         residual = self._residual(step, log_z)
         square = residual**2
         if self.residual_clip is not None:
@@ -127,7 +119,7 @@ class GFlowGRTB(FineTune):
         return nll + self.lam * weighted.sum(1).mean()
 
     def _residual(self, step: Step, log_z: Tensor) -> Tensor:
-        """log Z + log P_F - log R, [B, 1 + K]."""
+        """Log Z + log P_F - log R, [B, 1 + K]."""
         assert step.rewards is not None  # noqa: S101 - candidates() always gives rewards
         logp = (step.tokens.trie if self.policy_measure == "trie" else step.tokens.vocab).sum(-1)
         return log_z.to(logp.device) + logp - step.rewards.log()

@@ -14,9 +14,7 @@ class SFT(FineTune):
     """Supervised fine-tuning: the negative log-likelihood of the target."""
 
     start = "base"
-    reduction: Literal["token", "item"] = (
-        "token"  # mean over tokens as LETTER's code, or sum as GFlowGR eq. 1
-    )
+    reduction: Literal["token", "item"] = "token"  # mean over tokens as LETTER's code, or sum as GFlowGR eq. 1
 
     def loss(self, step: Step) -> Tensor:
         """Return -log pi(target), in nats per token or per item."""

@@ -18,7 +18,7 @@ __all__ = ["__version__", "load", "run", "score"]
 def run(
     suite: str | Path,
     *,
-    set: "Mapping[str, Any] | None" = None,  # noqa: A002 - named like the command's option
+    set: "Mapping[str, Any] | None" = None,
     results: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -65,9 +65,7 @@ def load(folder: str | Path) -> "Results":
     return read(Path(folder))
 
 
-def score(
-    ranked: "str | Path | pd.DataFrame", dataset: str, k: "Sequence[int]" = (5, 10)
-) -> dict[str, float]:
+def score(ranked: "str | Path | pd.DataFrame", dataset: str, k: "Sequence[int]" = (5, 10)) -> dict[str, float]:
     """Score any recommender's lists.
 
     Args:

@@ -26,8 +26,8 @@ class Backbone:
         """Create the untrained policy of one seed."""
         raise NotImplementedError
 
-    def flops(self, history: float) -> tuple[float, float]:
-        """Estimate forward FLOPs of encoding a prompt of ``history`` items and of decoding one candidate."""
+    def flops(self, items: float, candidates: float) -> float:
+        """Estimate a forward pass: a prompt of so many items, and so many candidates or beams."""
         raise NotImplementedError
 
 
@@ -41,7 +41,7 @@ class Tiger(Backbone):
     """T5 from scratch over semantic ids from item text: 3 codes of 256 and a collision code."""
 
     preset: Literal["paper", "tiny"] = "paper"  # paper: 4 + 4 layers, width 128; LETTER's TIGER configuration
-    ids: IdSettings = IdSettings()  # how items get their codes
+    ids: IdSettings = IdSettings()  # noqa: RUF009 - frozen; how items get their codes
     dropout: Share | None = None  # none: the preset's, 0.1
 
     def policy(self, identifiers: Identifiers, data: Dataset, seed: int) -> Policy:
@@ -53,12 +53,12 @@ class Tiger(Backbone):
             torch.manual_seed(stream(seed, "weights"))
             return T5Policy(catalogue, self._shape())
 
-    def flops(self, history: float) -> tuple[float, float]:
-        """Count multiply-adds of the layers twice."""
+    def flops(self, items: float, candidates: float) -> float:
+        """Count the multiply-adds of the layers twice."""
         from rlrecbench.policy.t5 import flops
 
-        codes = self.ids.levels + (1 if self.ids.dedup else 0) if self.ids.kind == "rkmeans" else 4
-        return flops(self._shape(), history * codes, codes)
+        codes = self.ids.levels + self.ids.dedup if self.ids.kind == "rkmeans" else 4
+        return flops(self._shape(), codes * self.ids.codes, items * codes, candidates * codes)
 
     def _shape(self) -> Any:
         from dataclasses import replace
@@ -74,7 +74,7 @@ class Tiger(Backbone):
 class Letter(Tiger):
     """T5 from scratch over LETTER's semantic ids: 4 codes of 256, as released by the authors."""
 
-    ids: IdSettings = IdSettings(kind="released")
+    ids: IdSettings = IdSettings(kind="released")  # noqa: RUF009 - frozen; the authors' index
 
 
 def catalogue_of(identifiers: Identifiers) -> Catalogue:

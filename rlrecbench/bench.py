@@ -117,12 +117,8 @@ def search_t5(data: Path | None, repeats: int) -> Result:
 
     generate = _generate(policy, history)
     (leaves, scores), (other, other_scores) = ours(), generate()
-    same = np.array_equal(np.sort(leaves), np.sort(other)) and np.allclose(
-        scores, other_scores, atol=TOLERANCE
-    )
-    return compare(
-        "search/t5", "transformers.generate with a prefix function", ours, generate, bool(same), repeats
-    )
+    same = np.array_equal(np.sort(leaves), np.sort(other)) and np.allclose(scores, other_scores, atol=TOLERANCE)
+    return compare("search/t5", "transformers.generate with a prefix function", ours, generate, bool(same), repeats)
 
 
 BENCHMARKS: dict[str, Benchmark] = {"search/t5": search_t5}
@@ -144,7 +140,7 @@ def _generate(policy: T5Policy, history: Tensor) -> Callable[[], tuple[Ints, Int
         return legal[tuple(tokens.tolist()[1:])]
 
     def run() -> tuple[Ints, Ints]:
-        out: Any = policy.t5.generate(  # type: ignore[operator]  # typed as a tensor by nn.Module
+        out: Any = policy.t5.generate(
             input_ids=prompt,
             attention_mask=(prompt != PAD).long(),
             num_beams=BEAMS,
@@ -170,9 +166,7 @@ def _index(data: Path | None, rng: np.random.Generator) -> Ints:
     else:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = json.load(file)
-        codes = np.array(
-            [[int(re.sub(r"\D", "", code)) for code in rows[item]] for item in sorted(rows, key=int)]
-        )
+        codes = np.array([[int(re.sub(r"\D", "", code)) for code in rows[item]] for item in sorted(rows, key=int)])
     return 1 + CODES * np.arange(LEVELS) + codes
 
 

@@ -71,9 +71,7 @@ class Catalogue:
         self.n_items = len(paths)
         self.vocab = vocab
         self.lengths = np.array([len(p) for p in paths], np.int64)
-        self.paths = np.full(
-            (self.n_items, int(self.lengths.max())), -1, np.int64
-        )  # [N, L], -1 behind the end
+        self.paths = np.full((self.n_items, int(self.lengths.max())), -1, np.int64)  # [N, L], -1 behind the end
         for i, path in enumerate(paths):
             self.paths[i, : len(path)] = path
         inside = np.arange(self.paths.shape[1]) < self.lengths[:, None]

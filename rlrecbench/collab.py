@@ -165,8 +165,8 @@ def recbole_model(settings: SASRec, n_items: int, width: int) -> Any:
             from recbole.model.sequential_recommender.sasrec import SASRec as Model
     except ImportError as e:
         raise BenchError(
-            f"SASRec needs RecBole, which cannot be imported ({e}); run 'uv sync', or "
-            "'pip install --no-deps recbole==1.2.1' and 'pip install colorama colorlog tqdm'"
+            f"SASRec needs RecBole, which cannot be imported ({e}); install it with 'uv sync', or on "
+            "Python 3.11 with 'pip install recbole==1.2.1'"
         ) from e
     finally:
         torch.autograd.set_detect_anomaly(*anomaly)
@@ -260,8 +260,8 @@ def bce(model: Any, fields: Fields) -> Tensor:
 class Pairs:
     """Training pairs with one negative each: uniform over the items that the user has not used in training.
 
-    Source: the samplers of SASRec and RecBole. A user who has used nearly everything may get a used item after
-    ten tries, but never the target.
+    Source: the samplers of SASRec and RecBole. A user who has used nearly everything may get a used item
+    after ten tries, but never the target.
     """
 
     def __init__(self, examples: Examples, n_items: int) -> None:

@@ -36,11 +36,9 @@ class _Loader(yaml.SafeLoader):
         """Build a mapping, refusing a key that stands twice."""
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool)):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a plain word", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -72,17 +70,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(
-            f"{path}{place}: not valid YAML: {getattr(e, 'problem', None) or 'cannot be parsed'}"
-        ) from e
+        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(e, 'problem', None) or 'cannot be parsed'}") from e
     except RecursionError as e:
         raise ConfigError(f"{path}: not valid YAML: nested too deeply") from e
     if data is None:
         raise ConfigError(f"{path}: the file is empty; a suite needs at least name, datasets and methods")
     if not isinstance(data, dict):
-        raise ConfigError(
-            f"{path}: expected keys such as 'name: ...' at the top, found a {type(data).__name__}"
-        )
+        raise ConfigError(f"{path}: expected keys such as 'name: ...' at the top, found a {type(data).__name__}")
     return data
 
 

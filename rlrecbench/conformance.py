@@ -38,7 +38,7 @@ class Result(NamedTuple):
     detail: str
 
 
-class Violation(Exception):
+class BrokenError(Exception):
     """A check did not hold."""
 
 
@@ -59,7 +59,7 @@ def check(name: str, settings: dict[str, object] | None = None) -> Iterator[Resu
         label = (run.__doc__ or run.__name__).partition("\n")[0].rstrip(".")
         try:
             yield Result(label, True, run(probe))
-        except Violation as e:
+        except BrokenError as e:
             yield Result(label, False, str(e))
         except Exception as e:
             yield Result(label, False, f"{type(e).__name__}: {e}")
@@ -115,11 +115,7 @@ class Probe:
         with torch.no_grad():
             drawn = self.tuner.candidates(draw)
         drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
-        kept = (
-            {"old_tokens": tokens_of(policy, self.tuner, prompts, drawn.items)}
-            if self.tuner.updates > 1
-            else {}
-        )
+        kept = {"old_tokens": tokens_of(policy, self.tuner, prompts, drawn.items)} if self.tuner.updates > 1 else {}
         return Batch(drawn, prompts, kept, 0, progress, {})
 
     def prompts(self) -> tuple[Prompts, Tensor]:
@@ -160,9 +156,7 @@ def candidates(probe: Probe) -> str:
     _must(items.shape[0] == _B and items.ndim == 2, f"shape {tuple(items.shape)}, expected [{_B}, C]")
     _must(items.dtype == torch.int64, f"dtype {items.dtype}, expected int64")
     _must(int(items.min()) >= -1 and int(items.max()) < probe.data.n_items, "an id is outside -1..N-1")
-    _must(
-        torch.equal(items, probe.batch(probe.policy()).drawn.items), "two draws from the same stream differ"
-    )
+    _must(torch.equal(items, probe.batch(probe.policy()).drawn.items), "two draws from the same stream differ")
     return f"C = {items.shape[1]}"
 
 
@@ -250,7 +244,7 @@ def resumed(probe: Probe) -> str:
         except KeyboardInterrupt:
             _equal(whole, probe.train(Path(two)))
             return "stopped once"
-    raise Violation("the training ended before it could be stopped")
+    raise BrokenError("the training ended before it could be stopped")
 
 
 def lists(probe: Probe) -> str:
@@ -311,7 +305,7 @@ def _equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 def _must(held: bool, detail: str) -> None:
     if not held:
-        raise Violation(detail)
+        raise BrokenError(detail)
 
 
 def _world(rng: np.random.Generator) -> Dataset:

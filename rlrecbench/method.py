@@ -107,14 +107,10 @@ class Ranker:
             BenchError: The ranker needs a backbone and there is none.
         """
         if job.policy is None:
-            raise BenchError(
-                f"{type(self).__name__} ranks with a backbone; give the suite one under 'backbones:'"
-            )
+            raise BenchError(f"{type(self).__name__} ranks with a backbone; give the suite one under 'backbones:'")
         with torch.no_grad():
             found = beam(job.policy, job.policy.encode(job.prompts.history), job.beams, measure=self.decoding)
-            items, scores = rank_items(
-                found, job.policy.catalogue, job.prompts.rows.cpu().numpy(), job.k, job.seed
-            )
+            items, scores = rank_items(found, job.policy.catalogue, job.prompts.rows.cpu().numpy(), job.k, job.seed)
         return Ranked(items, scores)
 
 
@@ -270,9 +266,7 @@ class Draw:
             hi: End of the band.
         """
         order = self.collab_all().masked_fill(self._forbidden(), -torch.inf).argsort(1, descending=True)
-        band = order[
-            :, int(lo * order.shape[1]) : max(int(hi * order.shape[1]), int(lo * order.shape[1]) + n)
-        ]
+        band = order[:, int(lo * order.shape[1]) : max(int(hi * order.shape[1]), int(lo * order.shape[1]) + n)]
         key = torch.rand(band.shape, generator=self.generator, device=band.device)
         picked = band.gather(1, key.argsort(1)[:, :n])
         return self._allowed_only(picked)
@@ -433,7 +427,7 @@ class Step:
 
     @cached_property
     def logp(self) -> Tensor:
-        """log pi(item | prompt) in the method's measure, [B, C]."""
+        """Log-probability log pi(item | prompt) in the method's measure, [B, C]."""
         return self.logp_tokens.sum(-1)
 
     @cached_property
@@ -449,12 +443,12 @@ class Step:
 
     @cached_property
     def ref_logp(self) -> Tensor:
-        """log pi_ref(item | prompt), [B, C], without gradient."""
+        """Log-probability of the reference, log pi_ref(item | prompt), [B, C], without gradient."""
         return self.ref_tokens.sum(-1)
 
     @cached_property
     def gain(self) -> Tensor:
-        """log pi - log pi_ref, [B, C]; 0 for absent candidates."""
+        """Log-ratio log pi - log pi_ref, [B, C]; 0 for absent candidates."""
         return self.logp - self.ref_logp
 
     @property

@@ -17,6 +17,7 @@ import re
 import sys
 import textwrap
 import tokenize
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -97,9 +98,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
             guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(self._entries))}"
-            plural = {"metric": "metrics", "reward": "rewards", "dataset": "datasets"}.get(
-                self.kind, self.kind + "s"
-            )
+            plural = {"metric": "metrics", "reward": "rewards", "dataset": "datasets"}.get(self.kind, self.kind + "s")
             raise UnknownNameError(
                 f"{where}{': ' if where else ''}no {self.kind} {name!r}; {guess} (rlrecbench list {plural})"
             )
@@ -156,10 +155,8 @@ def load_file(path: Path) -> None:
         raise
     except Exception as e:
         del sys.modules[name]
-        line = next(
-            (f.lineno for f in reversed(inspect.getinnerframes(e.__traceback__)) if f.filename == str(path)),
-            1,
-        )  # type: ignore[arg-type]
+        frames = traceback.extract_tb(e.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), getattr(e, "lineno", 1))
         raise ConfigError(f"plug-in file {path}, line {line}: {type(e).__name__}: {e}") from e
 
 

@@ -67,9 +67,7 @@ class Block(NamedTuple):
 
     dataset: str
     backbone: str
-    records: dict[
-        str, list[Record]
-    ]  # by method in suite order, each sorted by seed; [] where nothing is done
+    records: dict[str, list[Record]]  # by method in suite order, each sorted by seed; [] where nothing is done
 
 
 class Results:
@@ -88,9 +86,7 @@ class Results:
     def __init__(self, root: Path, suite: Json, records: Sequence[Record], failures: dict[str, str]) -> None:
         self.root, self.suite, self.failures = root, suite, failures
         self.datasets, self.backbones, self.methods = (
-            _order(
-                [e["label"] for e in suite[kind]], {getattr(r, kind[:-1]) for r in records} - {NO_BACKBONE}
-            )
+            _order([e["label"] for e in suite[kind]], {getattr(r, kind[:-1]) for r in records} - {NO_BACKBONE})
             for kind in ("datasets", "backbones", "methods")
         )
         place = [self.datasets, [*self.backbones, NO_BACKBONE], self.methods]
@@ -145,9 +141,7 @@ class Results:
         for block in self.blocks():
             for method, records in block.records.items():
                 if records:
-                    means = {
-                        m: float(np.mean([r.metrics.get(m, np.nan) for r in records])) for m in self.metrics
-                    }
+                    means = {m: float(np.mean([r.metrics.get(m, np.nan) for r in records])) for m in self.metrics}
                     key = {"dataset": block.dataset, "backbone": block.backbone, "method": method}
                     rows.append({**key, "seeds": len(records), **means})
         return pd.DataFrame(rows, columns=["dataset", "backbone", "method", "seeds", *self.metrics])
@@ -191,15 +185,11 @@ def load(folder: Path | str) -> Results:
     root = Path(folder)
     if not (root / "suite.json").is_file():
         reason = "it has no suite.json" if root.is_dir() else "there is no such folder"
-        raise StoreError(
-            f"{root} is not a results folder: {reason}; give the folder that 'rlrecbench run' wrote"
-        )
+        raise StoreError(f"{root} is not a results folder: {reason}; give the folder that 'rlrecbench run' wrote")
     suite = _json(root / "suite.json")
     for key in ("name", "seeds", "datasets", "backbones", "methods", "metrics"):
         if key not in suite:
-            raise StoreError(
-                f"{root / 'suite.json'}: the key {key!r} is missing; run the suite again to rewrite it"
-            )
+            raise StoreError(f"{root / 'suite.json'}: the key {key!r} is missing; run the suite again to rewrite it")
     records = [_record(path) for path in sorted(root.glob("cells/*/*/*/seed-*/metrics.json"))]
     failed = root / "failures.json"
     lines = _json(failed, list) if failed.is_file() else []
@@ -209,9 +199,7 @@ def load(folder: Path | str) -> Results:
 def _record(path: Path) -> Record:
     data = _json(path)
     if data.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{path}: schema {data.get('schema')!r}, but this version reads {SCHEMA}; run the suite again"
-        )
+        raise StoreError(f"{path}: schema {data.get('schema')!r}, but this version reads {SCHEMA}; run the suite again")
     metrics, provenance = data.get("metrics"), data.get("provenance")
     numbers = isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values())
     if not numbers or not isinstance(provenance, dict) or not isinstance(provenance.get("fingerprint"), str):
@@ -234,9 +222,7 @@ def _json(path: Path, kind: type = dict) -> Any:
     except (OSError, ValueError) as e:
         raise StoreError(f"{path} is broken: {e}; remove it and run the suite again") from e
     if not isinstance(data, kind):
-        raise StoreError(
-            f"{path} is broken: expected a JSON {kind.__name__}; remove it and run the suite again"
-        )
+        raise StoreError(f"{path} is broken: expected a JSON {kind.__name__}; remove it and run the suite again")
     return data
 
 
@@ -274,9 +260,7 @@ def _values(record: Record, metric: str, like: Record) -> NDArray[np.float64]:
     own, other = (_read(r.path / "users.parquet", metric) for r in (record, like))
     if not own.index.equals(other.index):
         if not own.index.is_unique or len(own) != len(other) or set(own.index) != set(other.index):
-            raise StoreError(
-                f"{record.path} and {like.path} were measured on different users; run the suite again"
-            )
+            raise StoreError(f"{record.path} and {like.path} were measured on different users; run the suite again")
         own = own.loc[other.index]
     return np.asarray(own[metric], np.float64)
 
@@ -287,9 +271,7 @@ def _read(path: Path, metric: str | None = None) -> pd.DataFrame:
         return _cached(path, path.stat().st_mtime_ns, metric)
     except (OSError, KeyError, pa.ArrowException) as e:
         wanted = f" (column {metric!r})" if metric else ""
-        raise StoreError(
-            f"{path}{wanted} cannot be read: {e}; remove the cell's folder and run the suite again"
-        ) from e
+        raise StoreError(f"{path}{wanted} cannot be read: {e}; remove the cell's folder and run the suite again") from e
 
 
 @lru_cache(maxsize=256)
@@ -304,6 +286,4 @@ def _about(path: Path) -> Any:
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as e:
-        raise StoreError(
-            f"{path} cannot be read: {e}; remove the cell's folder and run the suite again"
-        ) from e
+        raise StoreError(f"{path} cannot be read: {e}; remove the cell's folder and run the suite again") from e

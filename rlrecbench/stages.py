@@ -4,6 +4,7 @@ Fields are JSON values or other stages; their hash is the identity of the result
 pass and where data lie are ``free``: they change how fast a result comes, not what it is.
 """
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -45,9 +46,7 @@ class Prepare(Stage):
         """Write the prepared data set."""
         from rlrecbench.data.prepare import DataOptions, prepare
 
-        data = prepare(
-            self.dataset, build(DataOptions, self.options, self.dataset), [Path(d) for d in self.dirs]
-        )
+        data = prepare(self.dataset, build(DataOptions, self.options, self.dataset), [Path(d) for d in self.dirs])
         data.write(folder)
 
     def load(self, store: Store) -> Dataset:
@@ -115,9 +114,7 @@ class Train(Stage):
 
     name: ClassVar[str] = "train"
     resumable: ClassVar[bool] = True
-    free: ClassVar[frozenset[str]] = frozenset(
-        {"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"}
-    )
+    free: ClassVar[frozenset[str]] = frozenset({"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"})
 
     data: Prepare
     ids: Identify
@@ -331,10 +328,8 @@ class Memory:
         self.cuda = torch.cuda.is_available()
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
 
     def peak_mb(self) -> float:
         """Peak megabytes: the accelerator's where there is one, else the process's resident memory."""

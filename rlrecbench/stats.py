@@ -186,15 +186,11 @@ def bootstrap(difference: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) 
         return replace(t_users(D), name="bootstrap")
     values, counts = np.unique(D.mean(0), return_counts=True)
     rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [rng.multinomial(n, counts / n, m) @ values / n for m in _chunks(resamples, len(values))]
-    )
+    means = np.concatenate([rng.multinomial(n, counts / n, m) @ values / n for m in _chunks(resamples, len(values))])
     tail = min(int((means <= _TIE).sum()), int((means >= -_TIE).sum()))
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    return replace(
-        t_users(D), name="bootstrap", se=float(means.std(ddof=1)), p=p, low=float(low), high=float(high)
-    )
+    return replace(t_users(D), name="bootstrap", se=float(means.std(ddof=1)), p=p, low=float(low), high=float(high))
 
 
 def holm(p: Sequence[float]) -> list[float]:

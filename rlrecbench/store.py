@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import file_digest
@@ -167,9 +167,7 @@ class Store:
                     **stage.identity,
                     "wall_s": round(time.perf_counter() - start, 3),
                     "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "files": {
-                        str(p.relative_to(work)): _sha256(p) for p in sorted(work.rglob("*")) if p.is_file()
-                    },
+                    "files": {str(p.relative_to(work)): _sha256(p) for p in sorted(work.rglob("*")) if p.is_file()},
                 }
                 (work / "stage.json").write_text(json.dumps(record, indent=1, sort_keys=True))
                 _flush(work)
@@ -242,9 +240,7 @@ def from_json(text: str) -> Stage:
     """Rebuild what :func:`to_json` wrote."""
     nodes: list[Stage] = []
     for node in json.loads(text):
-        own = {
-            k: nodes[v["stage"]] if "stage" in v else _frozen(v["value"]) for k, v in node["fields"].items()
-        }
+        own = {k: nodes[v["stage"]] if "stage" in v else _frozen(v["value"]) for k, v in node["fields"].items()}
         nodes.append(_STAGES[node["name"]](**own))
     return nodes[-1]
 

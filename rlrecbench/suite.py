@@ -6,7 +6,6 @@ import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -197,9 +196,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Suite:
     plugins = tuple((path.parent / p).resolve() for p in top.plugins)
     registry.load(plugins)
     if not top.seeds or len(set(top.seeds)) < len(top.seeds) or min(top.seeds) < 0:
-        raise ConfigError(
-            f"{where}: seeds: give at least one, each >= 0 and only once, found {list(top.seeds)}"
-        )
+        raise ConfigError(f"{where}: seeds: give at least one, each >= 0 and only once, found {list(top.seeds)}")
     train = dict(top.train)
     pace = {f.name: train.pop(f.name) for f in dataclasses.fields(Pace) if f.name in train}
     build(Budget, train, f"{where}: train")
@@ -223,9 +220,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Suite:
     return suite
 
 
-def expand(
-    suite: Suite, dirs: Sequence[Path], *, device: str = "auto", limit_users: int | None = None
-) -> list[Cell]:
+def expand(suite: Suite, dirs: Sequence[Path], *, device: str = "auto", limit_users: int | None = None) -> list[Cell]:
     """Expand a suite into cells; data files are read for their checksums.
 
     Args:
@@ -345,17 +340,12 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
     return settings, plain(merged)
 
 
-@lru_cache
 def code_of(cls: type[Ranker]) -> str:
     """Identify a method's code: its version, and for a plug-in file the hash of the file."""
     if cls.__module__.startswith("rlrecbench."):
         return f"v{cls.version}"
     source = inspect.getsourcefile(cls)
-    return (
-        f"v{cls.version}+{sha256(Path(source).read_bytes()).hexdigest()[:16]}"
-        if source
-        else f"v{cls.version}"
-    )
+    return f"v{cls.version}+{sha256(Path(source).read_bytes()).hexdigest()[:16]}" if source else f"v{cls.version}"
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -386,7 +376,7 @@ def _entries(items: Sequence[Any], where: str, *, labelled: bool = True) -> tupl
     for i, item in enumerate(items):
         place = f"{where}[{i}]"
         if isinstance(item, str):
-            name, settings = item, {}
+            name, settings = item, dict[str, Any]()
         elif isinstance(item, dict) and len(item) == 1:
             name, settings = next(iter(item.items()))
         else:
@@ -440,23 +430,19 @@ def _check(suite: Suite) -> None:
                 f"{where}: metrics[{i}]: {name} needs lists of {spec.k}; raise rank.k (now {suite.rank.k})"
             )
     if suite.rank.beams < suite.rank.k:
-        raise ConfigError(
-            f"{where}: rank.beams: {suite.rank.beams} beams cannot fill lists of {suite.rank.k}"
-        )
+        raise ConfigError(f"{where}: rank.beams: {suite.rank.beams} beams cannot fill lists of {suite.rank.k}")
     if suite.stats.primary not in suite.metrics:
         raise ConfigError(f"{where}: stats.primary: {suite.stats.primary!r} is not among the suite's metrics")
-    known = {
+    known: dict[str, list[str | int]] = {
         "dataset": [e.name for e in suite.datasets],
-        "backbone": [e.label for e in suite.backbones] + [NO_BACKBONE],
+        "backbone": [*(e.label for e in suite.backbones), NO_BACKBONE],
         "method": [e.label for e in suite.methods],
         "seed": list(suite.seeds),
     }
     for i, override in enumerate(suite.overrides):
         for key, value in override.when.items():
             if key not in known:
-                raise ConfigError(
-                    f"{where}: overrides[{i}].when: unknown key {key!r}; allowed: {', '.join(known)}"
-                )
+                raise ConfigError(f"{where}: overrides[{i}].when: unknown key {key!r}; allowed: {', '.join(known)}")
             for v in value if isinstance(value, tuple) else (value,):
                 if v not in known[key]:
                     raise ConfigError(
@@ -481,18 +467,14 @@ def _check_method(suite: Suite, entry: Entry, chain: tuple[str, ...] = ()) -> No
             f"{entry.where}: method {entry.name!r}: field {clash[0]!r} is a name of the training budget; rename it"
         )
     if entry.label in chain:
-        raise ConfigError(
-            f"{entry.where}.start: the starts form a circle: {' -> '.join([*chain, entry.label])}"
-        )
+        raise ConfigError(f"{entry.where}.start: the starts form a circle: {' -> '.join([*chain, entry.label])}")
     if not issubclass(cls, FineTune) and entry.start is not None and not cls.generative:
         raise ConfigError(f"{entry.where}.start: {entry.name!r} has no training, so nothing to start from")
     resolve(replace(suite, overrides=()), entry, "", "", 0)
     start = _start(suite, entry) if cls.generative else None
     if start is not None:
         if not issubclass(methods.entry(start.name, f"{entry.where}.start").value, FineTune):
-            raise ConfigError(
-                f"{entry.where}.start: {start.name!r} trains nothing; start from a fine-tuning method"
-            )
+            raise ConfigError(f"{entry.where}.start: {start.name!r} trains nothing; start from a fine-tuning method")
         _check_method(suite, start, (*chain, entry.label))
 
 

@@ -19,9 +19,7 @@ def shared_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         folder = _shared()
         if not (folder / name).is_dir():
-            pytest.skip(
-                f"data set {name} is not in {folder}; set RLRECBENCH_DATA to the folder that holds it"
-            )
+            pytest.skip(f"data set {name} is not in {folder}; set RLRECBENCH_DATA to the folder that holds it")
         return folder
 
     return find

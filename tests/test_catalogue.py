@@ -28,9 +28,7 @@ def test_children_are_the_distinct_continuations(raw: list[list[int]]) -> None:
     for n, path in prefix.items():
         children = list(range(trie.first[n], trie.first[n + 1]))
         assert all(trie.parent[c] == n for c in children)
-        expected = sorted(
-            {p[len(path)] for p in paths if tuple(p[: len(path)]) == path and len(p) > len(path)}
-        )
+        expected = sorted({p[len(path)] for p in paths if tuple(p[: len(path)]) == path and len(p) > len(path)})
         assert [int(trie.token[c]) for c in children] == expected
         assert trie.depth[n] == len(path)
 

@@ -69,9 +69,7 @@ def test_the_same_name_from_two_files_is_refused_and_both_are_named(tmp_path: Pa
     one, two = _plugin(tmp_path, "one", "twice"), _plugin(tmp_path, "two", "twice")
     registry.load_file(one)
     registry.load_file(one)  # the same file again is no clash
-    with pytest.raises(
-        ConfigError, match=r"'twice' is registered twice: in .*one\.py:\d+ and in .*two\.py:\d+"
-    ):
+    with pytest.raises(ConfigError, match=r"'twice' is registered twice: in .*one\.py:\d+ and in .*two\.py:\d+"):
         registry.load_file(two)
 
 

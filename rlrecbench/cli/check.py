@@ -7,9 +7,7 @@ import click
 
 @click.command()
 @click.argument("method")
-@click.option(
-    "--plugin", type=click.Path(path_type=Path), multiple=True, help="A Python file with the method."
-)
+@click.option("--plugin", type=click.Path(path_type=Path), multiple=True, help="A Python file with the method.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
 def check(method: str, plugin: tuple[Path, ...], sets: tuple[str, ...]) -> int:
     """Test whether a method keeps the plug-in contract, on the CPU in about a minute."""
@@ -32,9 +30,7 @@ def check(method: str, plugin: tuple[Path, ...], sets: tuple[str, ...]) -> int:
     click.echo(f"{entry.name} ({entry.origin})", err=True)
     broken = 0
     for result in conformance.check(method, settings):
-        mark = (
-            click.style("held  ", fg="green") if result.held else click.style("BROKEN", fg="red", bold=True)
-        )
+        mark = click.style("held  ", fg="green") if result.held else click.style("BROKEN", fg="red", bold=True)
         click.echo(f"  {mark}  {result.name}: {result.detail}")
         broken += not result.held
     click.echo(f"{broken} checks broken" if broken else "all checks held")

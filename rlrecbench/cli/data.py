@@ -5,9 +5,7 @@ from pathlib import Path
 
 import click
 
-_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Folder of data sets, looked at first."
-)
+_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets, looked at first.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -85,10 +83,4 @@ def verify(name: str, data_dir: Path | None, as_json: bool) -> int:
 def _number(value: object) -> str:
     if value is None:
         return ""
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:,.4f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}" if isinstance(value, float) else str(value)

@@ -46,9 +46,7 @@ def doctor(as_json: bool) -> int:
             click.echo(f"{name:>14}  {version or click.style('missing', fg='red')}")
         click.echo()
         for name, feature in report["features"].items():
-            state = (
-                "there" if feature["there"] else f"missing: {feature['for']} will not run; {feature['fix']}"
-            )
+            state = "there" if feature["there"] else f"missing: {feature['for']} will not run; {feature['fix']}"
             click.echo(f"{name:>22}  {state}")
         click.echo()
         for name, place in report["data"].items():

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from rlrecbench.registry import Entry, Registry
 
 KINDS = ("methods", "backbones", "datasets", "metrics", "rewards", "suites")
-_PLUGIN = click.option(
-    "--plugin", type=click.Path(path_type=Path), multiple=True, help="A plug-in file to read first."
-)
+_PLUGIN = click.option("--plugin", type=click.Path(path_type=Path), multiple=True, help="A plug-in file to read first.")
 
 
 @click.command("list")
@@ -26,9 +24,7 @@ def list_(kind: str, plugin: tuple[Path, ...], as_json: bool) -> None:
     if kind == "suites":
         from rlrecbench.suite import builtin, find
 
-        rows = [
-            {"name": n, "summary": _comment(find(n)), "cite": "", "origin": str(find(n))} for n in builtin()
-        ]
+        rows = [{"name": n, "summary": _comment(find(n)), "cite": "", "origin": str(find(n))} for n in builtin()]
     else:
         rows = [
             {"name": e.name, "summary": e.summary, "cite": e.cite, "origin": e.origin}
@@ -129,8 +125,7 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
     if inspect.isclass(value) and dataclasses.is_dataclass(value):
         notes = field_notes(value)
         settings = [
-            {"name": f.name, "default": _default(f), "note": notes.get(f.name, "")}
-            for f in dataclasses.fields(value)
+            {"name": f.name, "default": _default(f), "note": notes.get(f.name, "")} for f in dataclasses.fields(value)
         ]
         for key in ("start", "redraw", "reference", "measure", "needs", "budget"):
             if hasattr(value, key) and key not in {s["name"] for s in settings}:
@@ -152,11 +147,7 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
 def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default is not dataclasses.MISSING:
         value = field.default
-        return (
-            dataclasses.asdict(value)
-            if dataclasses.is_dataclass(value) and not isinstance(value, type)
-            else value
-        )
+        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
 
 

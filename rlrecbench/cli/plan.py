@@ -54,11 +54,11 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         )
     Console().print(table)
     total = sum(costs[s.key].seconds for s in stages if not planned.store.has(s))
-    flops = sum(costs[s.key].flops for s in stages if not planned.store.has(s))
+    work = sum(costs[s.key].flops for s in stages if not planned.store.has(s))
     memory = max((costs[s.key].memory_mb for s in stages), default=0.0)
     click.echo(
         f"{len(todo)} of {len(rows)} stages to do: about {duration(total)} of one worker's time, "
-        f"{flops:.1e} FLOPs, {memory / 1024:.1f} GiB a worker"
+        f"{work:.1e} FLOPs, {memory / 1024:.1f} GiB a worker"
     )
 
 

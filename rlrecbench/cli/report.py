@@ -23,9 +23,7 @@ import click
     type=click.Choice(["two-way", "t-seeds", "t-users", "permutation", "bootstrap"]),
     help="[default: the suite's]",
 )
-@click.option(
-    "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="[default: the suite's]"
-)
+@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="[default: the suite's]")
 def report(results: Path, formats: tuple[str, ...], out: Path | None, metrics: str, **stats: Any) -> None:
     """Make the tables from the records on disk, without torch."""
     from rlrecbench.report import render

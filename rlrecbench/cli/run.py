@@ -15,13 +15,9 @@ def suite_options(command: Any) -> Any:
     """Add the options that change what a suite contains."""
     for option in (
         click.option("--data-dir", type=_PATH, help="Folder of data sets, looked at first."),
-        click.option(
-            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-        ),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--limit-users", type=click.IntRange(1), help="Score the first N test rows only."),
-        click.option(
-            "--only", multiple=True, metavar="KEY=VALUE[,VALUE]", help="dataset, backbone, method or seed."
-        ),
+        click.option("--only", multiple=True, metavar="KEY=VALUE[,VALUE]", help="dataset, backbone, method or seed."),
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a setting, dotted."),
         click.option("--results", type=_PATH, help="Results folder.  [default: results/<suite name>]"),
         click.argument("suite"),
@@ -48,7 +44,7 @@ def run(**options: Any) -> int:
 
     suite = options.pop("suite")
     quiet = options["quiet"]
-    done = runner.run(suite, runner.Options(**{k: v if v is not None else None for k, v in options.items()}))
+    done = runner.run(suite, runner.Options(**options))
     if not quiet:
         _tell(done)
     return 3 if done.failures else 0
@@ -73,11 +69,7 @@ def _tell(done: "Done") -> None:
         for name, failure in done.failures.items():
             table.add_row(name, failure.reason, str(failure.log))
         console.print(table)
-    what = (
-        f"{done.computed} stages computed in {duration(done.seconds)}"
-        if done.computed
-        else "nothing to compute"
-    )
+    what = f"{done.computed} stages computed in {duration(done.seconds)}" if done.computed else "nothing to compute"
     console.print(f"\n{what}; results in [bold]{done.folder}[/]:", highlight=False)
     for path in [*done.written, done.folder / "cells"]:
         console.print(f"  {path}", highlight=False)

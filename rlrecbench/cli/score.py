@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -24,16 +24,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="string: any item with the target's title or code is a hit, as in the papers.",
 )
-@click.option(
-    "--max-history", type=click.IntRange(1), help="As in the suite; popularity groups depend on it."
-)
+@click.option("--max-history", type=click.IntRange(1), help="As in the suite; popularity groups depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets, looked at first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(
     recs: Path,
     dataset: str,
     cutoffs: str,
-    credit: str,
+    credit: Literal["item", "string"],
     max_history: int | None,
     data_dir: Path | None,
     as_json: bool,
@@ -42,9 +40,7 @@ def score(
     parts = [p.strip() for p in cutoffs.split(",")]
     if not all(p.isdigit() and int(p) > 0 for p in parts):
         raise ConfigError(f"--k {cutoffs}: write positive numbers separated by commas, such as 5,10")
-    found = score_lists(
-        recs, dataset, [int(p) for p in parts], data_dir, credit=credit, max_history=max_history
-    )
+    found = score_lists(recs, dataset, [int(p) for p in parts], data_dir, credit=credit, max_history=max_history)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -67,7 +63,7 @@ def score_lists(
     k: Sequence[int],
     data_dir: Path | None,
     *,
-    credit: str = "item",
+    credit: Literal["item", "string"] = "item",
     max_history: int | None = None,
 ) -> dict[str, Any]:
     """Score lists against a data set's test part: {"metrics": ..., "audit": ...}.

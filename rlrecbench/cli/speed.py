@@ -16,7 +16,7 @@ def bench(only: str, repeats: int, data_dir: Path | None, as_json: bool) -> None
     from rlrecbench.bench import run
     from rlrecbench.data.datasets import data_dirs
 
-    found = run(only, _beauty(data_dirs(data_dir)), repeats)
+    found = run(only, next((d for d in data_dirs(data_dir) if (d / "beauty").is_dir()), None), repeats)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

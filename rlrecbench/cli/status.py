@@ -51,9 +51,7 @@ def read_status(results: Path) -> list[dict[str, str]]:
         ) from e
 
 
-def _row(
-    results: Path, store: Path, cell: dict[str, Any], failures: dict[str, dict[str, str]]
-) -> dict[str, str]:
+def _row(results: Path, store: Path, cell: dict[str, Any], failures: dict[str, dict[str, str]]) -> dict[str, str]:
     dataset, backbone, method, seed = cell["cell"]
     name = f"{dataset}/{backbone}/{method} seed {seed}"
     record = results / "cells" / dataset / backbone / method / f"seed-{seed}" / "metrics.json"

@@ -59,9 +59,7 @@ def spec_of(name: str, dirs: Sequence[Path]) -> DatasetSpec:
     try:
         return datasets[name]()
     except UnknownNameError as e:
-        found = [
-            d / name for d in dirs if _FOLDER_NAME.fullmatch(name) and find_file(d / name / f"{name}.inter")
-        ]
+        found = [d / name for d in dirs if _FOLDER_NAME.fullmatch(name) and find_file(d / name / f"{name}.inter")]
         if not found:
             reason = f"{e}; nor does a data folder hold {name}/{name}.inter: {_places(dirs)}"
             raise UnknownNameError(reason) from None
@@ -133,9 +131,7 @@ def _inside_recbole() -> Path:
 
 
 def _places(dirs: Sequence[Path]) -> str:
-    return "looked in " + (
-        ", ".join(str(d) if d.is_dir() else f"{d} (no such folder)" for d in dirs) or "no folder"
-    )
+    return "looked in " + (", ".join(str(d) if d.is_dir() else f"{d} (no such folder)" for d in dirs) or "no folder")
 
 
 @datasets.register("ml-100k", cite="harper2015movielens")

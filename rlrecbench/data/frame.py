@@ -3,6 +3,7 @@
 Item ids are 0..N-1 everywhere, -1 is absent. A history runs from the oldest item to the newest.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,9 +75,7 @@ class Examples:
 
     def write(self, path: Path) -> None:
         """Write a parquet file with columns user, history (list), target."""
-        history = pa.ListArray.from_arrays(
-            pa.array(self.offsets, pa.int32()), pa.array(self.values, pa.int32())
-        )
+        history = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), pa.array(self.values, pa.int32()))
         table = {
             "user": pa.array(self.user, pa.int32()),
             "history": history,
@@ -148,15 +147,11 @@ class Dataset:
         """
         counts = np.bincount(self.train.target, minlength=self.n_items)
         first = np.unique(self.train.user, return_index=True)[1]
-        heads = (
-            np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
-        )
+        heads = np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
         return counts + np.bincount(heads, minlength=self.n_items)
 
     def write(self, folder: Path) -> None:
         """Write parquet files and ``dataset.json``."""
-        import json
-
         self.items.to_parquet(folder / "items.parquet", index=False)
         pd.DataFrame({"user_id": self.users.astype(str)}).to_parquet(folder / "users.parquet", index=False)
         for part in PARTS:
@@ -172,15 +167,15 @@ class Dataset:
     @staticmethod
     def read(folder: Path) -> "Dataset":
         """Read what :meth:`write` wrote."""
-        import json
-
         about = json.loads((folder / "dataset.json").read_text())
         return Dataset(
             about["name"],
             about["protocol"],
             pd.read_parquet(folder / "items.parquet"),
             pd.read_parquet(folder / "users.parquet")["user_id"].to_numpy().astype(str),
-            *(Examples.read(folder / f"{part}.parquet") for part in PARTS),
+            train=Examples.read(folder / "train.parquet"),
+            valid=Examples.read(folder / "valid.parquet"),
+            test=Examples.read(folder / "test.parquet"),
             settings=about["settings"],
             checksum=about["checksum"],
         )

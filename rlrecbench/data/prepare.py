@@ -76,9 +76,7 @@ def prepare(name: str, options: DataOptions, dirs: Sequence[Path]) -> Dataset:
         users = interactions.users
         parts = leave_one_out(interactions, max_history)
     elif options.last is not None:
-        raise ConfigError(
-            f"data set {name}: 'last' is for leave-one-out data, this one has released examples"
-        )
+        raise ConfigError(f"data set {name}: 'last' is for leave-one-out data, this one has released examples")
     else:
         items, users, parts = _released([folder / file for file in source_names(spec)], max_history)
     for part, rows in zip(("training", "test"), (parts[0], parts[2]), strict=True):
@@ -88,9 +86,7 @@ def prepare(name: str, options: DataOptions, dirs: Sequence[Path]) -> Dataset:
                 f"least four interactions (last: {options.last}), released examples a row in train and test"
             )
     settings = {"max_history": max_history, "last": options.last}
-    return Dataset(
-        name, spec.protocol, items, users, *parts, settings=settings, checksum=checksum(name, folder)
-    )
+    return Dataset(name, spec.protocol, items, users, *parts, settings=settings, checksum=checksum(name, folder))
 
 
 def read_interactions(name: str, folder: Path, last: int | None = None) -> tuple[pd.DataFrame, Interactions]:
@@ -210,8 +206,7 @@ def _numbers(tokens: "pd.Series[str]", items: pd.DataFrame, lines: Ints, file: P
     if len(unknown):
         k = unknown[0]
         raise DataError(
-            f"{file}, line {lines[k]}: item {tokens.iloc[k]!r} is not in the item file; "
-            "add it there or remove the row"
+            f"{file}, line {lines[k]}: item {tokens.iloc[k]!r} is not in the item file; add it there or remove the row"
         )
     return numbers
 

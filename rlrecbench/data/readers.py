@@ -135,9 +135,7 @@ def _column(wanted: str, types: dict[str, str], file: Path) -> str:
     if name not in types:
         raise DataError(f"{file}, line 1: there is no column {name!r}; the file has {', '.join(types)}")
     if kind and types[name] != kind:
-        raise DataError(
-            f"{file}, line 1: the column {name!r} has the type {types[name]}, it must be {name}:{kind}"
-        )
+        raise DataError(f"{file}, line 1: the column {name!r} has the type {types[name]}, it must be {name}:{kind}")
     return name
 
 
@@ -159,9 +157,7 @@ def _floats(values: list[str], name: str, file: Path) -> NDArray[np.float64]:
     numbers = np.array([_number(value) for value in values], np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
-        raise DataError(
-            f"{file}, line {bad[0] + 2}: {name} is {values[bad[0]]!r}, it must be a finite number"
-        )
+        raise DataError(f"{file}, line {bad[0] + 2}: {name} is {values[bad[0]]!r}, it must be a finite number")
     return numbers
 
 

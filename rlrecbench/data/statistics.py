@@ -180,11 +180,7 @@ def _sums(spec: DatasetSpec, folder: Path, released: bool) -> list[Verdict]:
             verdicts.append(Verdict(listed, found == expected, detail))
         elif file.suffix == ".gz" and file.with_suffix("").is_file():
             known = released and file.stem in source_names(spec)
-            detail = (
-                "decompressed; its content is as released"
-                if known
-                else "decompressed, so it cannot be compared"
-            )
+            detail = "decompressed; its content is as released" if known else "decompressed, so it cannot be compared"
             verdicts.append(Verdict(listed, known, detail))
         else:
             verdicts.append(Verdict(listed, False, "missing"))

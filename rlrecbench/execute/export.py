@@ -115,8 +115,7 @@ def _provenance(cell: Cell, store: Store) -> Json:
         "seed": cell.seed,
         "code": rank.code,
         "stages": {
-            f"{r['stage']}/{key[:32]}": {"wall_s": r["wall_s"], "date": r["date"]}
-            for key, r in records.items()
+            f"{r['stage']}/{key[:32]}": {"wall_s": r["wall_s"], "date": r["date"]} for key, r in records.items()
         },
         "versions": versions(),
         "commit": commit(),
@@ -147,9 +146,7 @@ def commit() -> str | None:
         return None
     try:
         head = _git(folder, "rev-parse", "HEAD").strip()
-        return head + (
-            "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no").strip() else ""
-        )
+        return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no").strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -194,9 +191,7 @@ def claim(results: Path, name: str, suite: Json, plan: Json) -> None:
     elif results.is_file() or (
         results.is_dir() and any(p.name not in ("store", ".gitkeep", "README.md") for p in results.iterdir())
     ):
-        raise StoreError(
-            f"{results} is not a results folder and is not empty; give another folder with --results DIR"
-        )
+        raise StoreError(f"{results} is not a results folder and is not empty; give another folder with --results DIR")
     write_atomic(path, json.dumps(suite, indent=1) + "\n")
     write_atomic(results / "plan.json", json.dumps(plan, indent=1) + "\n")
 

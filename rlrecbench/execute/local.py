@@ -98,9 +98,7 @@ def execute(
     if not todo:
         return report
     if policy == "never":
-        missing = Failure(
-            todo[0], "not computed yet, and --policy never computes nothing", store.log(todo[0])
-        )
+        missing = Failure(todo[0], "not computed yet, and --policy never computes nothing", store.log(todo[0]))
         report.failures = {s.key: missing for s in todo}
         return report
     _writable(store)

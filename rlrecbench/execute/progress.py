@@ -58,9 +58,7 @@ class Clock:
     def _like_running(self, stage: Stage, running: list[Running]) -> float | None:
         """Projected length of the running stages of the same name; a cheap stage counts a second."""
         lengths = [
-            (time.monotonic() - r.begun) / r.share
-            for r in running
-            if r.stage.name == stage.name and r.share > 0.02
+            (time.monotonic() - r.begun) / r.share for r in running if r.stage.name == stage.name and r.share > 0.02
         ]
         if lengths:
             return sum(lengths) / len(lengths)
@@ -128,9 +126,7 @@ class Display:
         what = f"[red]failed[/]: {failure}" if failure else f"done in {duration(seconds)}"
         if failure or not self.live:
             left = (
-                self.clock.left(list(self.running.values()), waiting, self.slots)
-                if waiting or self.running
-                else None
+                self.clock.left(list(self.running.values()), waiting, self.slots) if waiting or self.running else None
             )
             rest = f"; about {duration(left)} left" if left is not None else ""
             self.console.print(

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,9 +71,7 @@ def plan(suite: str, options: Options) -> Planned:
         BenchError: The suite, a name, or a data set is wrong.
     """
     checked = suites.load(suites.find(suite), options.sets)
-    cells = suites.expand(
-        checked, data_dirs(options.data_dir), device=options.device, limit_users=options.limit_users
-    )
+    cells = suites.expand(checked, data_dirs(options.data_dir), device=options.device, limit_users=options.limit_users)
     results = options.results or Path("results") / checked.name
     given = os.environ.get("RLRECBENCH_STORE")
     return Planned(
@@ -116,9 +113,7 @@ def run(suite: str, options: Options) -> Done:
         on_done=on_done,
     )
     failures = {by_key[k].name: f for k, f in report.failures.items() if k in by_key}
-    lines: list[dict[str, Any]] = [
-        {"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()
-    ]
+    lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
     if not any(export.is_exported(cell, folder) for cell in cells):
         return Done(None, folder, report.computed, report.seconds, failures)

@@ -68,7 +68,7 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
     torch.set_num_threads(threads)
     registry.load([Path(p) for p in order.plugins])
     stage = store.from_json(order.stage)
-    assert isinstance(stage, store.Stage) and stages  # noqa: S101 - importing stages registers them
+    assert stages.Prepare.name  # noqa: S101 - importing stages has registered them
     shelf = store.Store(Path(order.store))
     sent = 0.0
 
@@ -88,7 +88,7 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
 
     try:
         shelf.log(stage).parent.mkdir(parents=True, exist_ok=True)
-        with _logged(shelf.log(stage)):
+        with _Logged(shelf.log(stage)):
             return _attempt(stage, shelf, report, order.again)
     except OSError as e:
         return Message("failed", note=str(store.unwritable(shelf.root, e)))
@@ -105,15 +105,11 @@ def _attempt(stage: Any, shelf: Any, report: Any, again: bool) -> Message:
         return Message("failed", note="out of memory; lower train.micro_batch or rank.batch")
     except Exception as e:
         traceback.print_exc()
-        hint = (
-            "; out of memory: lower train.micro_batch or rank.batch"
-            if "out of memory" in str(e).lower()
-            else ""
-        )
+        hint = "; out of memory: lower train.micro_batch or rank.batch" if "out of memory" in str(e).lower() else ""
         return Message("failed", note=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}{hint}")
 
 
-class _logged:
+class _Logged:
     """Send what is printed, by libraries too, to a log file."""
 
     def __init__(self, path: Path) -> None:

@@ -29,9 +29,7 @@ class IdSettings:
     seed: Size = 42  # of the features and of k-means; identifiers are the same for all seeds of a suite
 
 
-def identify(
-    dataset: Dataset, settings: IdSettings, seed: int, dirs: Sequence[Path], report: Report
-) -> Identifiers:
+def identify(dataset: Dataset, settings: IdSettings, seed: int, dirs: Sequence[Path], report: Report) -> Identifiers:
     """Give every item its codes.
 
     Args:

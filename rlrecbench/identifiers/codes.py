@@ -34,9 +34,7 @@ class Identifiers:
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.sizes) or not self.codes.size:
-            raise ValueError(
-                f"codes {self.codes.shape} must be [N, L] with N > 0 and L = {len(self.sizes)} > 0"
-            )
+            raise ValueError(f"codes {self.codes.shape} must be [N, L] with N > 0 and L = {len(self.sizes)} > 0")
         if (self.codes < 0).any() or (self.codes >= np.array(self.sizes)).any():
             raise ValueError(f"codes must lie in 0..size-1 of their level; the sizes are {self.sizes}")
 
@@ -59,7 +57,7 @@ class Identifiers:
         """Say how the codebooks are used and how many items collide.
 
         Returns:
-            ``items``, ``sizes``, ``content``; per level ``used`` (codes) and ``perplexity`` (exp of the codes'
+            ``items``, ``sizes``, ``content``; per level ``used`` (codes) and ``perplexity`` (exp of their
             entropy); ``prefixes`` (distinct ones of each length), ``unique`` (distinct identifiers),
             ``colliding`` (items that share theirs) and ``biggest_group``.
         """
@@ -95,9 +93,7 @@ class Identifiers:
             codes = np.load(folder / "codes.npy", allow_pickle=False)
             return Identifiers(codes, tuple(about["sizes"]), about["content"])
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise StoreError(
-                f"{folder}: the identifiers cannot be read ({e}); delete this folder and run again"
-            ) from e
+            raise StoreError(f"{folder}: the identifiers cannot be read ({e}); delete this folder and run again") from e
 
 
 def deduplicated(ids: Identifiers) -> Identifiers:

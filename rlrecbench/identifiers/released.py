@@ -65,9 +65,7 @@ def read(path: Path, item_ids: Sequence[str], codes: int) -> Identifiers:
     """
     index = read_json(path)
     if not isinstance(index, dict):
-        raise DataError(
-            f"{path}: expected an object, item id -> list of codes, found a {type(index).__name__}"
-        )
+        raise DataError(f"{path}: expected an object, item id -> list of codes, found a {type(index).__name__}")
     missing = [i for i in item_ids if i not in index]
     if missing:
         raise DataError(
@@ -96,11 +94,7 @@ def _code(token: Any, where: str, level: int, size: int) -> int:
     found = _TOKEN.fullmatch(token) if isinstance(token, str) else None
     code = int(found[2]) if found is not None and found[1] == letter else token
     if not isinstance(code, int) or isinstance(code, bool):
-        raise DataError(
-            f"{where}: expected a token such as '<{letter}_183>' or a number, found {str(token)[:60]!r}"
-        )
+        raise DataError(f"{where}: expected a token such as '<{letter}_183>' or a number, found {str(token)[:60]!r}")
     if not 0 <= code < size:
-        raise DataError(
-            f"{where}: code {code} is outside 0..{size - 1}; set codes to the index's codebook size"
-        )
+        raise DataError(f"{where}: code {code} is outside 0..{size - 1}; set codes to the index's codebook size")
     return code

@@ -37,9 +37,7 @@ def tfidf_svd(texts: Sequence[str], *, dim: int, seed: int) -> Floats:
         return out
     width = min(dim, *weights.shape)
     with threadpool_limits(1):
-        _, values, axes = randomized_svd(
-            weights, width, n_iter=7, random_state=seed
-        )  # [width], [width, terms]
+        _, values, axes = randomized_svd(weights, width, n_iter=7, random_state=seed)  # [width], [width, terms]
         axes *= np.sign(axes[np.arange(width), np.abs(axes).argmax(1)])[:, None]
         axes = axes[values > 1e-6 * values[0]]
         vectors = weights @ axes.T

@@ -90,9 +90,7 @@ def _lists(table: pd.DataFrame, dataset: Dataset, place: Place) -> Lists:
     if columns.count("rank") > 1:
         raise DataError(f"{place.source}: at most one column may be called 'rank'")
     if table.empty:
-        raise DataError(
-            f"{place.source}: there are no recommendations, only a header; one row per item is needed"
-        )
+        raise DataError(f"{place.source}: there are no recommendations, only a header; one row per item is needed")
     user = _user_rows(texts(table["user_id"], place), dataset, place)
     item = _item_numbers(texts(table["item_id"], place), dataset, place)
     order = pd.Series(user).groupby(user).cumcount().to_numpy() + 1

@@ -36,9 +36,7 @@ class Lists:
         """Check the shapes and mark invalid entries."""
         n = self.reference.n_items
         if self.ranked.ndim != 2 or self.target.shape != self.ranked.shape[:1]:
-            raise ValueError(
-                f"ranked must be [U, K] and target [U], not {self.ranked.shape} and {self.target.shape}"
-            )
+            raise ValueError(f"ranked must be [U, K] and target [U], not {self.ranked.shape} and {self.target.shape}")
         if self.leaf is not None and self.leaf.shape != (n,):
             raise ValueError(f"leaf must be [N] with N = {n}, not {self.leaf.shape}")
         outside = (self.ranked < ABSENT) | (self.ranked >= n)

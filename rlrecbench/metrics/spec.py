@@ -99,8 +99,7 @@ def parse(text: str, where: str = "") -> Spec:
         name = text.partition("@")[0]
         example = f"{name}@10" if name in metrics or name in ALIASES else "ndcg@10"
         raise ConfigError(
-            f"{place}metric {text!r} is not NAME@K with a whole cut-off K of at least 1; "
-            f"write for example {example!r}"
+            f"{place}metric {text!r} is not NAME@K with a whole cut-off K of at least 1; write for example {example!r}"
         )
     name = match["name"] + (f"-{match['variant']}" if match["variant"] else "")
     name = ALIASES.get(name, name)

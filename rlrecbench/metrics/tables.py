@@ -43,9 +43,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, Place]:
     """
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind not in (*_SEPARATORS, ".parquet"):
-        raise DataError(
-            f"{path}: recommendations must be a .tsv, .csv or .parquet file (.tsv.gz and .csv.gz too)"
-        )
+        raise DataError(f"{path}: recommendations must be a .tsv, .csv or .parquet file (.tsv.gz and .csv.gz too)")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:

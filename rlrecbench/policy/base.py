@@ -122,13 +122,9 @@ class Policy(nn.Module, ABC):
         try:
             weights = load_file(path)
         except (OSError, SafetensorError) as e:
-            raise StoreError(
-                f"{path} holds no readable weights ({e}); delete the folder to train again"
-            ) from e
+            raise StoreError(f"{path} holds no readable weights ({e}); delete the folder to train again") from e
         own = dict(self.named_parameters())
-        wrong = sorted(own.keys() ^ weights.keys()) or [
-            n for n, p in own.items() if p.shape != weights[n].shape
-        ]
+        wrong = sorted(own.keys() ^ weights.keys()) or [n for n, p in own.items() if p.shape != weights[n].shape]
         if wrong:
             raise StoreError(
                 f"{path}: weight {wrong[0]!r} does not fit this model; the weights must come from the same backbone, "

@@ -107,9 +107,7 @@ def beam(
         ended = trie.first[reached] == trie.first[reached + 1] if n_leaves and n_inner else None
         if n_leaves:
             new = totals if ended is None else totals.masked_fill(~ended, -torch.inf)
-            leaf_scores, leaves, _ = _best(
-                torch.cat([leaf_scores, new], 1), torch.cat([leaves, reached], 1), width
-            )
+            leaf_scores, leaves, _ = _best(torch.cat([leaf_scores, new], 1), torch.cat([leaves, reached], 1), width)
         if n_inner:
             going = totals if ended is None else totals.masked_fill(ended, -torch.inf)
             scores, nodes, at = _best(going, reached, min(width, n_inner))
@@ -169,17 +167,14 @@ def sample(
         step = _options(policy, states, nodes, depth, temperature)
         # The first state serves all draws.
         logp = (step.logits - step.legal.unsqueeze(-1)).view(*nodes.shape, -1).expand(-1, n, -1)
-        uniform = torch.rand(
-            logp.shape[:2], generator=generator, device=generator.device, dtype=torch.float64
-        )
+        uniform = torch.rand(logp.shape[:2], generator=generator, device=generator.device, dtype=torch.float64)
         mass = logp.double().exp().cumsum(-1)
         drawn = (mass <= (uniform.to(mass.device) * mass[..., -1]).unsqueeze(-1)).sum(-1, keepdim=True)
         drawn = drawn.clamp(max=logp.shape[-1] - 1)
         going = step.legal.view(nodes.shape) > -torch.inf
         total = total + torch.where(going, logp.gather(-1, drawn).squeeze(-1), 0.0)
         reached, tokens = (
-            x.view(*nodes.shape, -1).expand(-1, n, -1).gather(-1, drawn).squeeze(-1)
-            for x in (step.nodes, step.tokens)
+            x.view(*nodes.shape, -1).expand(-1, n, -1).gather(-1, drawn).squeeze(-1) for x in (step.nodes, step.tokens)
         )
         nodes = torch.where(going, reached, nodes)
         if depth + 1 < policy.catalogue.max_length:
@@ -238,9 +233,7 @@ def rank_items(found: Found, catalogue: Catalogue, users: Ints, k: int, seed: in
     leaves = found.leaves.cpu().numpy()
     sizes = np.where(leaves >= 0, catalogue.leaf_sizes[leaves], 0)
     place = np.repeat(np.arange(leaves.size), sizes.ravel())  # row * W + beam
-    items = np.concatenate(
-        [catalogue.items_of(leaf) for leaf in leaves.ravel()[sizes.ravel() > 0]] or [place]
-    )
+    items = np.concatenate([catalogue.items_of(leaf) for leaf in leaves.ravel()[sizes.ravel() > 0]] or [place])
     row = place // max(leaves.shape[1], 1)
     order = np.lexsort((items, _hash(seed, users[row], items), place))
     totals = sizes.sum(1)

@@ -63,9 +63,7 @@ class T5Encoded:
 
     def select(self, rows: Tensor) -> "T5Encoded":
         """The prompts of some rows."""
-        return T5Encoded(
-            tuple(k[rows] for k in self.keys), tuple(v[rows] for v in self.values), self.mask[rows]
-        )
+        return T5Encoded(tuple(k[rows] for k in self.keys), tuple(v[rows] for v in self.values), self.mask[rows])
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,15 @@ class T5Cache:
     encoded: T5Encoded
     past: tuple[Tensor, ...]
     beams: int
+
+
+def flops(shape: T5Shape, vocab: int, prompt: float, decoded: float) -> float:
+    """Two operations per weight a token meets, attention products not counted."""
+    inner = shape.heads * shape.d_kv
+    encoder = shape.layers * (4 * shape.d_model * inner + 2 * shape.d_model * shape.d_ff)
+    crossing = shape.layers * 2 * shape.d_model * inner
+    decoder = encoder + crossing + shape.d_model * vocab
+    return 2 * (prompt * (encoder + crossing) + decoded * decoder)
 
 
 class T5Policy(Policy):
@@ -192,9 +199,7 @@ class T5Policy(Policy):
         rows = (first + parents).flatten()
         return self._advance(cache.encoded, tokens, tuple(p.index_select(0, rows) for p in cache.past))
 
-    def _advance(
-        self, encoded: T5Encoded, tokens: Tensor, past: tuple[Tensor, ...]
-    ) -> tuple[Tensor, T5Cache]:
+    def _advance(self, encoded: T5Encoded, tokens: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, T5Cache]:
         """Run one position; ``past`` belongs to the new beams already."""
         B, W = tokens.shape
         heads, size = self.shape.heads, self.shape.d_kv
@@ -221,12 +226,7 @@ class T5Policy(Policy):
 
     def flops(self, prompt: float, decoded: float) -> float:
         """Two operations per weight a token meets, attention products not counted."""
-        s = self.shape
-        inner = s.heads * s.d_kv
-        encoder = s.layers * (4 * s.d_model * inner + 2 * s.d_model * s.d_ff)
-        crossing = s.layers * 2 * s.d_model * inner
-        decoder = encoder + crossing + s.d_model * self.catalogue.vocab
-        return 2 * (prompt * (encoder + crossing) + decoded * decoder)
+        return flops(self.shape, self.catalogue.vocab, prompt, decoded)
 
     # ---- parts
 
@@ -267,7 +267,7 @@ class T5Policy(Policy):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attention with keys already transposed; T5 does not scale the products."""
-        scores = (q @ k).float() + bias
+        scores = q @ k + bias
         return self._drop(scores.softmax(-1).to(v.dtype)) @ v
 
     def _feed_forward(self, block: Any, x: Tensor) -> Tensor:
@@ -290,7 +290,7 @@ class T5Policy(Policy):
 
 def _norm(x: Tensor, layer: Any) -> Tensor:
     """Root-mean-square norm, without mean and bias."""
-    return F.rms_norm(x.float(), (x.shape[-1],), layer.weight, layer.variance_epsilon)
+    return F.rms_norm(x, (x.shape[-1],), layer.weight, layer.variance_epsilon)
 
 
 def _normed(sublayer: Any, x: Tensor) -> Tensor:

@@ -31,9 +31,7 @@ __all__ = [
 FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": csv, "json": as_json}
 
 
-def render(
-    results: Results, form: str, metrics: Sequence[str] = (), changes: Mapping[str, Any] | None = None
-) -> str:
+def render(results: Results, form: str, metrics: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> str:
     """Write the leaderboard in one format.
 
     Args:

@@ -56,11 +56,7 @@ def empty(table: Table) -> str:
 def _reading(table: Table, block: Block) -> str:
     seeds = sorted({s for row in block.rows for s in row.seeds})
     listed = ", ".join(map(str, seeds))
-    over = (
-        f"Mean ± standard deviation over {len(seeds)} seeds ({listed})"
-        if len(seeds) > 1
-        else f"One seed ({listed})"
-    )
+    over = f"Mean ± standard deviation over {len(seeds)} seeds ({listed})" if len(seeds) > 1 else f"One seed ({listed})"
     return f"{over}, {block.users:,} test users; bold: best, underlined: second."
 
 
@@ -92,15 +88,11 @@ def _doubts(config: StatsConfig, block: Block, several: list[Test]) -> list[str]
     out = []
     single = [r.method for r in block.rows if r.comparison is not None and r.comparison.test.checkpoint_only]
     if single:
-        out.append(
-            f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {config.baseline})."
-        )
+        out.append(f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {config.baseline}).")
     if several[0].level == "checkpoints":
         out.append("This test speaks of these checkpoints, not of the methods: it takes the seeds as fixed.")
     if config.test == "two-way" and any(test.seeds == 2 for test in several):
-        out.append(
-            "With two seeds the two-way test rejects up to 11 % of true nulls at 5 %; use three or more."
-        )
+        out.append("With two seeds the two-way test rejects up to 11 % of true nulls at 5 %; use three or more.")
     return out
 
 

@@ -19,9 +19,7 @@ _PAIRED = {
 }
 
 
-def against_baseline(
-    results: Results, block: Block, config: StatsConfig
-) -> tuple[dict[str, Comparison], str]:
+def against_baseline(results: Results, block: Block, config: StatsConfig) -> tuple[dict[str, Comparison], str]:
     """Compare every method of a block with the baseline.
 
     Returns:
@@ -34,9 +32,7 @@ def against_baseline(
     tests = {
         method: test
         for method, records in block.records.items()
-        if records
-        and method != config.baseline
-        and (test := _test(results, records, baseline, config)) is not None
+        if records and method != config.baseline and (test := _test(results, records, baseline, config)) is not None
     }
     corrected = stats.CORRECTIONS[config.correction]([t.p for t in tests.values()])
     return {

@@ -28,16 +28,12 @@ def build(results: Results, metrics: Sequence[str] | None = None, config: StatsC
         StoreError: No cell is done, or a file is broken.
     """
     if not results.records:
-        raise StoreError(
-            f"{results.root}: no cell is done yet; run the suite (rlrecbench run) and report again"
-        )
+        raise StoreError(f"{results.root}: no cell is done yet; run the suite (rlrecbench run) and report again")
     config = config or declared(results, {})
     columns = tuple(_column(name, results) for name in metrics or results.suite["metrics"])
     blocks = tuple(_block(results, block, columns, config) for block in results.blocks())
     shown = {(b.dataset, b.backbone) for b in blocks}
-    empty = tuple(
-        (d, b) for d in results.datasets for b in results.backbones or [NO_BACKBONE] if (d, b) not in shown
-    )
+    empty = tuple((d, b) for d in results.datasets for b in results.backbones or [NO_BACKBONE] if (d, b) not in shown)
     return Table(results.name, columns, config, tuple(results.seeds), blocks, empty)
 
 
@@ -105,9 +101,7 @@ def _values(block: Block, column: Column) -> dict[str, Value | None]:
     }
 
 
-def _row(
-    method: str, records: list[Record], values: dict[str, Value | None], comparison: Comparison | None
-) -> Row:
+def _row(method: str, records: list[Record], values: dict[str, Value | None], comparison: Comparison | None) -> Row:
     audit: dict[str, int] = {}
     for record in records:
         for name, count in record.audit.items():

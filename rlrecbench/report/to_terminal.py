@@ -83,8 +83,4 @@ def _against(row: Row, table: Table) -> str:
         return "baseline" if row.method == table.config.baseline else words.ABSENT
     c = row.comparison
     share = c.relative(c.test.mean)
-    return (
-        words.conclusion(c)
-        if c.test.checkpoint_only or share is None
-        else f"{100 * share:+.1f} % {c.verdict}"
-    )
+    return words.conclusion(c) if c.test.checkpoint_only or share is None else f"{100 * share:+.1f} % {c.verdict}"

@@ -57,9 +57,7 @@ def save(
             shutil.rmtree(old)
 
 
-def load(
-    folder: Path, learner: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]]:
+def load(folder: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]]:
     """Continue from the newest checkpoint; a fresh start if there is none."""
     found = _all(folder)
     if not found:

@@ -219,9 +219,7 @@ class _Run:
                 best = f", best ndcg@10 {state.best:.4f}" if state.evaluations else ""
                 self._tell(f"epoch {epoch + 1}{best}")
         self.log_file.close()
-        return Outcome(
-            self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped
-        )
+        return Outcome(self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped)
 
     def _tell(self, note: str) -> None:
         """Report progress; when the run is being stopped, the report raises and the state is saved first."""
@@ -253,9 +251,7 @@ class _Run:
 
     # --- drawing -----------------------------------------------------------------------------------------
 
-    def _draw(
-        self, rows: Rows, epoch: int, progress: float, *name: str | int
-    ) -> tuple[Drawn, dict[str, Tensor]]:
+    def _draw(self, rows: Rows, epoch: int, progress: float, *name: str | int) -> tuple[Drawn, dict[str, Tensor]]:
         """Draw candidates for a batch, and the log-probabilities that must be those of this moment."""
         prompts = prompts_of(self.examples, "train", rows, self.device)
         target = torch.as_tensor(self.examples.target[rows], device=self.device)
@@ -282,11 +278,7 @@ class _Run:
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""
         period = self.method.redraw
-        if (
-            isinstance(self.method.reference, int)
-            and epoch % self.method.reference == 0
-            and self._first_of(epoch)
-        ):
+        if isinstance(self.method.reference, int) and epoch % self.method.reference == 0 and self._first_of(epoch):
             self.bare.__dict__["reference"] = copy.deepcopy(self.bare.policy).requires_grad_(False).eval()
         if period == 0:
             return
@@ -328,7 +320,7 @@ class _Run:
     # --- one step ----------------------------------------------------------------------------------------
 
     def _train_on(self, rows: Rows, epoch: int) -> None:
-        state, job = self.state, self.job
+        state = self.state
         progress = state.step / self.total
         if self.pool is None:
             drawn, kept = self._draw(rows, epoch, progress, state.step)
@@ -392,9 +384,7 @@ class _Run:
         else:
             state.stale += 1
             state.stopped = self.budget.patience is not None and state.stale >= self.budget.patience
-        self._write(
-            {"step": state.step, "epoch": epoch, "valid/ndcg@10": value, "seconds": round(state.seconds, 1)}
-        )
+        self._write({"step": state.step, "epoch": epoch, "valid/ndcg@10": value, "seconds": round(state.seconds, 1)})
 
     def _validate(self) -> float:
         """Compute ndcg@10 on the validation rows (or the fixed subset) with the method's own ranking."""

@@ -33,9 +33,7 @@ class Pool:
         """Return the draw of some rows and the token log-probabilities that were kept with it."""
         at = self.place[torch.as_tensor(rows)]
         got = {name: value[at].to(device) for name, value in self.tensors.items()}
-        extra = {
-            name.removeprefix("extra."): got.pop(name) for name in list(got) if name.startswith("extra.")
-        }
+        extra = {name.removeprefix("extra."): got.pop(name) for name in list(got) if name.startswith("extra.")}
         return Drawn(got.pop("items"), got.pop("rewards", None), extra), got
 
     def write(self, path: Path) -> None:

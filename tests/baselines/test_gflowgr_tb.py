@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rlrecbench import conformance, registry
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.config import build
-from rlrecbench.method import Drawn, Prompts, Scalar, Step, methods
+from rlrecbench.method import Drawn, FineTune, Prompts, Scalar, Step, methods
 from rlrecbench.policy.search import exact
 from rlrecbench.policy.t5 import PRESETS, T5Policy
+from rlrecbench.train.loop import Learner
 
 registry.load()
 
@@ -28,6 +30,7 @@ def test_trajectory_balance_converges_to_rewards_and_their_sum() -> None:
     policy = T5Policy(Catalogue(1 + codes + np.array([0, 3, 8]), 11), replace(PRESETS["tiny"], dropout=0.0))
     rewards = torch.as_tensor(rng.uniform(0.2, 5.0, size=(1, 30)), dtype=torch.float32)
     method = build(methods["gflowgr-tb"], {"policy_measure": "trie"}, "test")
+    assert isinstance(method, FineTune)
     items = torch.arange(30)[None]
     prompts = Prompts("train", torch.zeros(1, dtype=torch.int64), torch.tensor([[0, 7]]))
     log_z = Scalar(0.0)
@@ -56,6 +59,12 @@ def test_trajectory_balance_converges_to_rewards_and_their_sum() -> None:
     assert float(log_z()) == pytest.approx(math.log(float(rewards.sum())), abs=1e-3)
 
 
+def log_z_of(learner: Learner) -> Tensor:
+    head = learner.heads["log_z"]
+    assert isinstance(head, Scalar)
+    return head.value
+
+
 def _probe(**settings: object) -> conformance.Probe:
     return conformance.Probe(build(methods["gflowgr-tb"], settings, "test"))
 
@@ -64,7 +73,7 @@ def test_loss_by_hand() -> None:
     """Two prompts, one augmented item each, log Z = 2, unit weights: mean over prompts of the summed squares."""
     probe = _probe(normalise=False, weighted=False)
     learner = probe.learner()
-    learner.heads["log_z"].value.data.fill_(2.0)  # type: ignore[union-attr]
+    log_z_of(learner).data.fill_(2.0)
     batch = probe.batch(learner.policy)  # type: ignore[arg-type]
     with torch.no_grad():
         loss = float(learner(batch))
@@ -94,14 +103,10 @@ def test_reward_and_weight_by_hand() -> None:
             collab = 1 / (1 + math.exp(-score))
             same = sum(
                 int(x == y)
-                for x, y in zip(
-                    policy.catalogue.paths[item], policy.catalogue.paths[int(target[b])], strict=True
-                )
+                for x, y in zip(policy.catalogue.paths[item], policy.catalogue.paths[int(target[b])], strict=True)
             )
             assert float(drawn.rewards[b, c]) == pytest.approx(hit + collab + same, rel=1e-5)
-            assert float(drawn.extra["weight"][b, c]) == pytest.approx(
-                max(abs(hit - collab), 0.2) ** -2, rel=1e-4
-            )
+            assert float(drawn.extra["weight"][b, c]) == pytest.approx(max(abs(hit - collab), 0.2) ** -2, rel=1e-4)
 
 
 def test_normalised_weights_have_mean_one() -> None:
@@ -141,7 +146,7 @@ def test_log_z_starts_where_the_mean_residual_is_zero() -> None:
     with torch.no_grad():
         step = learner.step(batch)
         probe.tuner.begin(step)
-        residual = learner.heads["log_z"]() + step.tokens.vocab.sum(-1) - step.rewards.log()  # type: ignore[union-attr]
+        residual = log_z_of(learner) + step.tokens.vocab.sum(-1) - step.rewards.log()  # type: ignore[union-attr]
     assert float(residual.mean()) == pytest.approx(0.0, abs=1e-4)
 
 
@@ -153,7 +158,7 @@ def test_a_clipped_residual_grows_linearly() -> None:
     )
     one, two = probe.learner(), free.learner()
     for learner in (one, two):
-        learner.heads["log_z"].value.data.fill_(10.0)  # type: ignore[union-attr]
+        log_z_of(learner).data.fill_(10.0)
     batch = free.batch(two.policy)  # type: ignore[arg-type]
     with torch.no_grad():
         step = two.step(batch)

@@ -53,8 +53,7 @@ def _forget_the_toy() -> Iterator[None]:
 
 def rows(examples: Examples) -> list[Row]:
     return [
-        (int(examples.user[r]), examples.history(r).tolist(), int(examples.target[r]))
-        for r in range(len(examples))
+        (int(examples.user[r]), examples.history(r).tolist(), int(examples.target[r])) for r in range(len(examples))
     ]
 
 
@@ -137,9 +136,7 @@ def test_leave_one_out_is_the_loop_over_users(sequences: list[list[int]], max_hi
 
 @settings(max_examples=60, deadline=None)
 @given(
-    events=st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40
-    ),
+    events=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40),
     last=st.none() | st.integers(1, 5),
 )
 def test_interactions_are_the_sorted_lists_of_each_user(
@@ -203,9 +200,7 @@ def test_released_examples_may_have_no_validation(released: Path, tmp_path: Path
         ("toy.test.inter", EXAMPLES, "no test row is left"),
     ],
 )
-def test_broken_examples_are_refused(
-    released: Path, tmp_path: Path, file: str, text: str, message: str
-) -> None:
+def test_broken_examples_are_refused(released: Path, tmp_path: Path, file: str, text: str, message: str) -> None:
     (released / "toy.item").write_text(ITEM + "a\tA\nb\tB\nc\tC\nd\tD\n")
     (released / file).write_text(text)
     with pytest.raises(DataError) as caught:
@@ -273,9 +268,7 @@ def test_an_item_file_with_ids_alone(folder: Path, tmp_path: Path) -> None:
         ("", "1\tA\n", "no training row is left"),
     ],
 )
-def test_broken_interactions_are_refused(
-    folder: Path, tmp_path: Path, inter: str, item: str, message: str
-) -> None:
+def test_broken_interactions_are_refused(folder: Path, tmp_path: Path, inter: str, item: str, message: str) -> None:
     (folder / "mine.inter").write_text(INTER + inter)
     (folder / "mine.item").write_text(ITEM + item)
     with pytest.raises(DataError) as caught:

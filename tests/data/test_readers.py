@@ -176,9 +176,7 @@ def test_what_is_written_is_read(tmp_path: Path, rows: list[tuple[str, str, floa
 def test_yelp_agrees_with_pandas(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("yelp")
     rows = read_atomic(folder / "yelp" / "yelp.inter", COLUMNS)
-    other = pd.read_csv(
-        folder / "yelp" / "yelp.inter.gz", sep="\t", dtype=str, keep_default_na=False, quoting=3
-    )
+    other = pd.read_csv(folder / "yelp" / "yelp.inter.gz", sep="\t", dtype=str, keep_default_na=False, quoting=3)
     assert len(rows) == 316_354
     assert rows["user_id"].tolist() == other["user_id:token"].tolist()
     assert rows["item_id"].tolist() == other["item_id:token"].tolist()

@@ -23,9 +23,7 @@ INTER = "user_id:token\titem_id:token\ttimestamp:float\n" + "".join(
     f"{user}\t{item}\t{time}\n" for user, items in {"u": "abcdef", "v": "abaa", "w": "cdad"}.items()
     for time, item in enumerate(items)
 )  # fmt: skip
-ITEM = "item_id:token\ttitle:token_seq\n" + "".join(
-    f"{i}\t{t}\n" for i, t in zip("abcdefg", "ABCDEEG", strict=True)
-)
+ITEM = "item_id:token\ttitle:token_seq\n" + "".join(f"{i}\t{t}\n" for i, t in zip("abcdefg", "ABCDEEG", strict=True))
 
 
 @pytest.fixture
@@ -104,9 +102,7 @@ def test_the_released_files_hold_and_give_the_published_figures(
 
 
 @pytest.mark.parametrize("name", ["cds_and_vinyl", "video_games", "movies_and_tv"])
-def test_history_counts_of_each_title_are_the_released_ones(
-    name: str, shared_data: Callable[[str], Path]
-) -> None:
+def test_history_counts_of_each_title_are_the_released_ones(name: str, shared_data: Callable[[str], Path]) -> None:
     root = shared_data(name)
     data = prepare(name, DataOptions(), [root])
     counts = Counter(data.items["title"].iloc[data.train.values].tolist())
@@ -174,9 +170,7 @@ def test_a_missing_data_set_is_an_error(tmp_path: Path) -> None:
         verify("beauty", [tmp_path])
 
 
-def test_decompressed_copies_are_compared_by_content(
-    tmp_path: Path, shared_data: Callable[[str], Path]
-) -> None:
+def test_decompressed_copies_are_compared_by_content(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
     root = shared_data("instruments")
     shutil.copytree(root / "instruments", tmp_path / "instruments")
     shutil.copy(root / "SHA256SUMS", tmp_path)

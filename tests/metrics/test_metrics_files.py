@@ -38,9 +38,7 @@ def test_ranks_may_come_in_any_order_and_users_may_be_missing(tmp_path: Path, to
     assert (found["users"], found["empty_users"], found["short_users"]) == (3, 1, 2)
 
 
-@pytest.mark.parametrize(
-    "kind", ["csv", "csv.gz", "tsv.gz", "parquet", "crlf", "bom", "extra", "blank", "no-rank"]
-)
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv.gz", "parquet", "crlf", "bom", "extra", "blank", "no-rank"])
 def test_every_form_of_one_table(kind: str, tmp_path: Path, toy: Dataset) -> None:
     path = tmp_path / f"recs.{kind if '.' in kind or kind in ('csv', 'parquet') else 'tsv'}"
     text = {
@@ -80,9 +78,7 @@ def test_rows_of_examples_are_numbered(tmp_path: Path, make_dataset: MakeDataset
     data = make_dataset(["x", "y"], [[0]], [0, 1], protocol="examples")
     path = written(tmp_path, "user_id,item_id\n1,i1\n0,i1\n0,i0\n", "recs.csv")
     assert read_lists(path, data).ranked.tolist() == [[1, 0], [1, -1]]
-    with pytest.raises(
-        DataError, match=r"recs\.csv, line 2: user_id '2' is not the number of a test row of toy"
-    ):
+    with pytest.raises(DataError, match=r"recs\.csv, line 2: user_id '2' is not the number of a test row of toy"):
         read_lists(written(tmp_path, "user_id,item_id\n2,i1\n", "recs.csv"), data)
 
 
@@ -126,9 +122,7 @@ def test_rows_of_examples_are_numbered(tmp_path: Path, make_dataset: MakeDataset
         ),
     ],
 )
-def test_wrong_files_are_answered_in_one_sentence(
-    text: str, message: str, tmp_path: Path, toy: Dataset
-) -> None:
+def test_wrong_files_are_answered_in_one_sentence(text: str, message: str, tmp_path: Path, toy: Dataset) -> None:
     with pytest.raises(DataError, match=message) as error:
         read_lists(written(tmp_path, text), toy)
     assert "\n" not in str(error.value)

@@ -49,13 +49,9 @@ def test_parse(text: str, spec: Spec, full: str) -> None:
     assert parse(full) == spec
 
 
-@pytest.mark.parametrize(
-    "text", ["recall", "recall@", "@5", "recall@0", "recall@-1", "recall@5.5", "recall@5@5", ""]
-)
+@pytest.mark.parametrize("text", ["recall", "recall@", "@5", "recall@0", "recall@-1", "recall@5.5", "recall@5@5", ""])
 def test_no_cut_off(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^x\.yaml: metrics\[0\]: metric .* is not NAME@K .*'(recall|ndcg)@10'$"
-    ):
+    with pytest.raises(ConfigError, match=r"^x\.yaml: metrics\[0\]: metric .* is not NAME@K .*'(recall|ndcg)@10'$"):
         parse(text, "x.yaml: metrics[0]")
 
 

@@ -25,9 +25,7 @@ def rankings(draw: st.DrawFn) -> tuple[Dataset, Lists]:
     titles = draw(st.lists(st.sampled_from(WORDS), min_size=n, max_size=n))
     histories = draw(st.lists(st.lists(item, min_size=1, max_size=5), min_size=1, max_size=8))
     depth, U = draw(st.integers(1, 6)), draw(st.integers(1, 5))
-    ranked = draw(
-        st.lists(st.lists(st.integers(-2, n), min_size=depth, max_size=depth), min_size=U, max_size=U)
-    )
+    ranked = draw(st.lists(st.lists(st.integers(-2, n), min_size=depth, max_size=depth), min_size=U, max_size=U))
     target = draw(st.lists(item, min_size=U, max_size=U))
     train = Examples.make([0] * len(histories), [np.array(h) for h in histories], [0] * len(histories))
     items = pd.DataFrame({"item_id": [str(i) for i in range(n)], "title": titles, "text": titles})
@@ -82,9 +80,7 @@ def test_accuracy(case: tuple[Dataset, Lists], k: int) -> None:
         hit = [1 <= r <= k for r in ranks]
         pairs = list(zip(hit, ranks, strict=True))
         assert result.per_user[f"{hr}@{k}{suffix}"].tolist() == hit
-        assert result.per_user[f"ndcg@{k}{suffix}"].tolist() == [
-            1 / log2(r + 1) if h else 0 for h, r in pairs
-        ]
+        assert result.per_user[f"ndcg@{k}{suffix}"].tolist() == [1 / log2(r + 1) if h else 0 for h, r in pairs]
         assert result.per_user[f"mrr@{k}{suffix}"].tolist() == [1 / r if h else 0 for h, r in pairs]
 
 
@@ -161,9 +157,7 @@ def test_a_broken_entry_never_raises_accuracy(case: tuple[Dataset, Lists], data:
     ranked = lists.ranked.copy()
     ranked[row, column] = data.draw(st.sampled_from([-2, *ranked[row, :column].tolist()]))
     broken = Lists(ranked, lists.target, lists.reference)
-    names = [
-        f"{m}@{k}{v}" for m in ("hr", "ndcg", "mrr") for v in ("", "-string") for k in range(1, depth + 1)
-    ]
+    names = [f"{m}@{k}{v}" for m in ("hr", "ndcg", "mrr") for v in ("", "-string") for k in range(1, depth + 1)]
     before, after = evaluate(lists, names).values, evaluate(broken, names).values
     assert all(after[name] <= before[name] + 1e-12 for name in before)
 

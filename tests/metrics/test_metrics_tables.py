@@ -176,9 +176,7 @@ def test_group_divergence(reference: Reference) -> None:
 def test_nothing_recommended_has_no_list_values(reference: Reference) -> None:
     lists = Lists(np.full((3, 2), -1), np.array([A, B, C]), reference)
     assert values(lists, "recall@2", "ndcg@2", "coverage@2") == [0, 0, 0]
-    undefined = values(
-        lists, "dgu@2", "mgu@2", "entropy@2", "ttr@2", "gini@2", "item-entropy@2", "kl-group@2"
-    )
+    undefined = values(lists, "dgu@2", "mgu@2", "entropy@2", "ttr@2", "gini@2", "item-entropy@2", "kl-group@2")
     assert np.isnan(undefined).all()
     assert np.isnan(values(lists, "js-popularity@2", "dgu@2-compat")).all()
 

@@ -57,6 +57,4 @@ def test_case_c_unseen_titles_in_the_first_list_erase_what_stood_before() -> Non
     # Ours takes the first match, the published code the last: both targets then stand at rank 1.
     accuracy = {"ndcg@1": 1, "ndcg@10": 1, "recall@5": 1, "mrr@10": 1}
     plain = {"dgu@10": 0.457105, "mgu@10": 0.076584}
-    check(
-        lists(first, LIST_2, [8, 0]), accuracy | plain | compat | {"entropy@10": 3.884795, "ttr@10": 16 / 36}
-    )
+    check(lists(first, LIST_2, [8, 0]), accuracy | plain | compat | {"entropy@10": 3.884795, "ttr@10": 16 / 36})

@@ -82,9 +82,7 @@ def test_reports_are_regenerated_byte_for_byte(folder: Path) -> None:
 def test_terminal_fits_100_columns(
     n_metrics: int, tmp_path: Path, cell: Callable[..., Path], suite: Callable[..., None]
 ) -> None:
-    names = [f"{m}@10" for m in ("recall", "mrr", "entropy", "ttr", "coverage", "gini", "mgu", "ndcg")][
-        -n_metrics:
-    ]
+    names = [f"{m}@10" for m in ("recall", "mrr", "entropy", "ttr", "coverage", "gini", "mgu", "ndcg")][-n_metrics:]
     long = "s-dpo-from-flower-with-many-words"
     methods = [{"name": m, "label": m} for m in ("sft", "dpo", long)]
     suite(tmp_path, metrics=names, methods=methods)
@@ -103,9 +101,7 @@ def test_terminal_fits_100_columns(
     assert long in text
     assert "…" not in text
     best = next(line for line in lines if line.plain.strip().startswith("dpo"))
-    assert [best.plain[s.start : s.end] for s in best.spans if "bold" in str(s.style)] == ["0.2860"] * shown(
-        text
-    )
+    assert [best.plain[s.start : s.end] for s in best.spans if "bold" in str(s.style)] == ["0.2860"] * shown(text)
     assert ("more metrics in leaderboard.md" in text) == (n_metrics == 8)
 
 
@@ -132,8 +128,6 @@ def test_words() -> None:
 
 
 def test_a_report_needs_no_torch() -> None:
-    code = (
-        "import sys, rlrecbench.report, rlrecbench.stats, rlrecbench.results; print('torch' in sys.modules)"
-    )
+    code = "import sys, rlrecbench.report, rlrecbench.stats, rlrecbench.results; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

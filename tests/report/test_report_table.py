@@ -109,9 +109,7 @@ def test_missing_and_failed_cells(folder: Path) -> None:
     made = block(table)
     assert (made.missing, made.failed) == ({"ppo": (43, 44)}, 1)
     assert "2 of 12 cells missing, 1 of them failed (seeds of ppo: 43, 44)." in caption(table, made)
-    assert row(block(table, backbone="letter"), "ppo").values == dict.fromkeys(
-        ("recall@10", "ndcg@10", "dgu@10")
-    )
+    assert row(block(table, backbone="letter"), "ppo").values == dict.fromkeys(("recall@10", "ndcg@10", "dgu@10"))
     assert table.empty == (("yelp", "letter"),)
 
 
@@ -179,9 +177,7 @@ def test_two_seeds_are_warned_about(tmp_path: Path, cell: Write, suite: Callable
 
 def test_requests_that_cannot_be_met(folder: Path, tmp_path: Path, suite: Callable[..., None]) -> None:
     found = results.load(folder)
-    with pytest.raises(
-        ConfigError, match=r"metric 'mrr@10' is in no record .* measured: recall@10, ndcg@10, dgu@10"
-    ):
+    with pytest.raises(ConfigError, match=r"metric 'mrr@10' is in no record .* measured: recall@10, ndcg@10, dgu@10"):
         report.build(found, ["mrr@10"])
     with pytest.raises(ConfigError, match=r"no method 'grpo' in .*; methods: sft, dpo, ppo, most-popular"):
         report.render(found, "md", changes={"baseline": "grpo"})

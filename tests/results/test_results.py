@@ -26,9 +26,7 @@ def put(root: Path, cell: tuple[str, str, str, int], users: dict[str, float], **
     dataset, backbone, method, seed = cell
     folder = root / "cells" / dataset / backbone / method / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(
-        {"user_id": list(users), "target": "i1", "recall@5": np.array(list(users.values()), float)}
-    )
+    frame = pd.DataFrame({"user_id": list(users), "target": "i1", "recall@5": np.array(list(users.values()), float)})
     frame["rank"] = pd.array([1 if hit else None for hit in users.values()], dtype="Int32")
     frame.to_parquet(folder / "users.parquet", index=False)
     record: dict[str, Any] = {

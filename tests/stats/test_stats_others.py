@@ -84,9 +84,7 @@ def test_permutation_does_not_depend_on_the_size_of_its_chunks(monkeypatch: pyte
 def test_bootstrap_against_scipy() -> None:
     D = np.random.default_rng(5).integers(-1, 3, (2, 400)) / 4
     u = D.mean(0)
-    expected = oracle.bootstrap(
-        (u,), np.mean, n_resamples=9_999, method="percentile", rng=np.random.default_rng(6)
-    )
+    expected = oracle.bootstrap((u,), np.mean, n_resamples=9_999, method="percentile", rng=np.random.default_rng(6))
     test = stats.bootstrap(D)
     assert test.low == pytest.approx(expected.confidence_interval.low, abs=0.004)
     assert test.high == pytest.approx(expected.confidence_interval.high, abs=0.004)

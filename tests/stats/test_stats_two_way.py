@@ -95,9 +95,7 @@ def test_only_finite_matrices(bad: object) -> None:
     ("seeds", "users", "sd", "most"),
     [(3, 2000, 0.02, 0.09), (3, 500, 0.05, 0.09), (5, 500, 0.05, 0.09), (2, 800, 0.03, 0.13)],
 )
-def test_level_under_the_null_with_seed_and_user_effects(
-    seeds: int, users: int, sd: float, most: float
-) -> None:
+def test_level_under_the_null_with_seed_and_user_effects(seeds: int, users: int, sd: float, most: float) -> None:
     """Two equal methods: two-way keeps its 5 %, the per-user test mistakes seeds for methods.
 
     With two seeds the level is .10 (4,000 repetitions): three are the least that the design allows for.
@@ -105,11 +103,7 @@ def test_level_under_the_null_with_seed_and_user_effects(
     rng = np.random.default_rng(7)
     crossed, per_user, runs = 0, 0, 500
     for _ in range(runs):
-        D = (
-            rng.normal(0, sd, (seeds, 1))
-            + rng.normal(0, 0.3, (1, users))
-            + rng.normal(0, 0.5, (seeds, users))
-        )
+        D = rng.normal(0, sd, (seeds, 1)) + rng.normal(0, 0.3, (1, users)) + rng.normal(0, 0.5, (seeds, users))
         crossed += stats.two_way(D).p < 0.05
         per_user += stats.t_users(D).p < 0.05
     assert crossed / runs <= most
