@@ -139,8 +139,10 @@ def _generate(policy: T5Policy, history: Tensor) -> Callable[[], tuple[Ints, Int
     def allowed(_: int, tokens: Tensor) -> list[int]:
         return legal[tuple(tokens.tolist()[1:])]
 
+    model: Any = policy.t5
+
     def run() -> tuple[Ints, Ints]:
-        out: Any = policy.t5.generate(
+        out = model.generate(
             input_ids=prompt,
             attention_mask=(prompt != PAD).long(),
             num_beams=BEAMS,

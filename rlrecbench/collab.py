@@ -161,7 +161,7 @@ def recbole_model(settings: SASRec, n_items: int, width: int) -> Any:
     anomaly = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")
             from recbole.model.sequential_recommender.sasrec import SASRec as Model
     except ImportError as e:
         raise BenchError(

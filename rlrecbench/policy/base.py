@@ -83,15 +83,6 @@ class Policy(nn.Module, ABC):
             The new beams' states [B, W, D], and their cache.
         """
 
-    @abstractmethod
-    def flops(self, prompt: float, decoded: float) -> float:
-        """Estimate the floating-point operations of one forward pass.
-
-        Args:
-            prompt: Tokens in the prompt.
-            decoded: Decoded positions, all candidates together.
-        """
-
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -127,8 +118,8 @@ class Policy(nn.Module, ABC):
         wrong = sorted(own.keys() ^ weights.keys()) or [n for n, p in own.items() if p.shape != weights[n].shape]
         if wrong:
             raise StoreError(
-                f"{path}: weight {wrong[0]!r} does not fit this model; the weights must come from the same backbone, "
-                "size and identifiers"
+                f"{path}: weight {wrong[0]!r} does not fit this model; the weights must come "
+                "from the same backbone, size and identifiers"
             )
         with torch.no_grad():
             for name, parameter in own.items():

@@ -82,7 +82,7 @@ class TokenScores:
     Attributes:
         policy: The backbone.
         items: Item numbers, -1 = absent, [B, C].
-        states: State l predicts token l, [B, C, L or L + 1, D].
+        states: State l predicts token l, [B, C, L, D].
     """
 
     policy: Policy
@@ -117,7 +117,7 @@ class TokenScores:
 
     @cached_property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logit of each token, log-sum-exp over the vocabulary and over the legal children, each [B, C, L]."""
+        """Logit of each token, log-sum-exp over the vocabulary and over the children, each [B, C, L]."""
         with torch.set_grad_enabled(self._grad):
             levels = [self._level(depth) for depth in range(self.present.shape[2])]
             taken, every, legal = torch.stack(levels, -1).view(3, *self.present.shape)
@@ -149,19 +149,18 @@ class TokenScores:
         if self.present.numel() * vocab <= CHUNK:
             return run(states, nodes, tokens)
         rows = max(1, CHUNK // vocab)
-        chunks = zip(states.split(rows), nodes.split(rows), tokens.split(rows), strict=True)
+        chunks = zip(*(torch.split(x, rows) for x in (states, nodes, tokens)), strict=True)
         return torch.cat([checkpoint(run, *chunk, use_reentrant=False) for chunk in chunks], 1)
 
 
-def score(policy: Policy, encoded: Encoded, items: Tensor, *, ends: bool = False) -> TokenScores:
+def score(policy: Policy, encoded: Encoded, items: Tensor) -> TokenScores:
     """Run candidate items against the encoded prompts they share.
 
     Args:
         policy: The backbone.
         encoded: B encoded prompts.
         items: Item numbers, -1 = absent, [B, C].
-        ends: Also run the last token, for ``states`` [B, C, L + 1, D]; without it they are [B, C, L, D].
     """
     items = items.to(policy.device)
     paths = torch.where(items.unsqueeze(-1) >= 0, policy.trie.paths[items.clamp(min=0)], -1)
-    return TokenScores(policy, items, policy.decode(encoded, paths if ends else paths[..., :-1]))
+    return TokenScores(policy, items, policy.decode(encoded, paths[..., :-1]))

@@ -19,10 +19,10 @@ from rlrecbench.policy.score import CHUNK, Options, options
 Measure = Literal["vocab", "trie"]
 Ints = NDArray[np.int64]
 
-BLOCK_CPU = 32  # prompts searched together: few enough for a CPU's caches (measured: 16 to 32 are best)
-BLOCK_GPU = 1024
-PROMPTS = 16  # prompts that ``exact`` walks together
-NODES = 256  # nodes that ``exact`` extends together; bounds its memory
+# Prompts taken together by ``beam_all``: few enough for a CPU's caches (measured on two cores: 16 to 32).
+BLOCK_CPU, BLOCK_GPU = 32, 1024
+# Prompts that ``exact`` walks together, and nodes that it extends together; they bound its memory.
+PROMPTS_CPU, PROMPTS_GPU, NODES = 4, 64, 256
 _LOW = 0xFFFFFFFF
 
 
@@ -139,7 +139,7 @@ def beam_all(
     order = lengths.argsort(stable=True)
     leaves = torch.full((len(history), width), -1, device=policy.device)
     scores = torch.full((len(history), width), -torch.inf, device=policy.device)
-    for rows in order.split(BLOCK_CPU if policy.device.type == "cpu" else BLOCK_GPU):
+    for rows in torch.split(order, _pick(policy, BLOCK_CPU, BLOCK_GPU)):
         encoded = policy.encode(history[rows, : int(lengths[rows[-1]])])
         found = beam(policy, encoded, width, measure=measure, temperature=temperature)
         leaves[rows], scores[rows] = found.leaves, found.scores
@@ -189,7 +189,7 @@ def exact(policy: Policy, encoded: Encoded) -> Exact:
     leaves = np.flatnonzero(policy.catalogue.trie.n_children == 0)
     at = torch.as_tensor(leaves, device=policy.device)
     reached = torch.zeros(2, encoded.batch, policy.catalogue.trie.n_nodes, device=policy.device)
-    for rows in torch.arange(encoded.batch, device=policy.device).split(PROMPTS):
+    for rows in torch.split(torch.arange(encoded.batch, device=policy.device), _pick(policy, PROMPTS_CPU, PROMPTS_GPU)):
         part = reached[:, rows[0] : rows[-1] + 1]
         states, cache = policy.start(encoded.select(rows))
         _descend(policy, states, cache, np.zeros(1, np.int64), 0, part)
@@ -246,6 +246,10 @@ def rank_items(found: Found, catalogue: Catalogue, users: Ints, k: int, seed: in
     return Ranked(torch.from_numpy(ranked), torch.from_numpy(scores))
 
 
+def _pick(policy: Policy, cpu: int, gpu: int) -> int:
+    return cpu if policy.device.type == "cpu" else gpu
+
+
 def _kinds(catalogue: Catalogue) -> list[tuple[int, int]]:
     """Leaves and inner nodes at each depth from 1 on."""
     trie = catalogue.trie
@@ -256,7 +260,7 @@ def _kinds(catalogue: Catalogue) -> list[tuple[int, int]]:
 def _options(policy: Policy, states: Tensor, nodes: Tensor, depth: int, temperature: float) -> Options:
     """``options`` of [B, W] nodes, as many at a time as memory allows."""
     rows = max(1, CHUNK // policy.catalogue.vocab)
-    chunks = zip(states.flatten(0, 1).split(rows), nodes.flatten().split(rows), strict=True)
+    chunks = zip(torch.split(states.flatten(0, 1), rows), torch.split(nodes.flatten(), rows), strict=True)
     done = [options(policy, s, n, depth, temperature=temperature) for s, n in chunks]
     return done[0] if len(done) == 1 else Options(*(torch.cat(x) for x in zip(*done, strict=True)))
 

@@ -19,6 +19,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.policy.base import Policy
+from rlrecbench.policy.dropout import dropout
 
 BUCKETS = 32  # relative position buckets; T5
 REACH = 128  # tokens; positions farther apart share a bucket; T5
@@ -81,15 +82,6 @@ class T5Cache:
     beams: int
 
 
-def flops(shape: T5Shape, vocab: int, prompt: float, decoded: float) -> float:
-    """Two operations per weight a token meets, attention products not counted."""
-    inner = shape.heads * shape.d_kv
-    encoder = shape.layers * (4 * shape.d_model * inner + 2 * shape.d_model * shape.d_ff)
-    crossing = shape.layers * 2 * shape.d_model * inner
-    decoder = encoder + crossing + shape.d_model * vocab
-    return 2 * (prompt * (encoder + crossing) + decoded * decoder)
-
-
 class T5Policy(Policy):
     """A randomly initialised T5 over a catalogue of codes.
 
@@ -110,25 +102,7 @@ class T5Policy(Policy):
         self.catalogue = catalogue
         self.shape = shape
         self.width = shape.d_model
-        self.t5 = T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=catalogue.vocab,
-                d_model=shape.d_model,
-                d_kv=shape.d_kv,
-                d_ff=shape.d_ff,
-                num_layers=shape.layers,
-                num_decoder_layers=shape.layers,
-                num_heads=shape.heads,
-                relative_attention_num_buckets=BUCKETS,
-                relative_attention_max_distance=REACH,
-                dropout_rate=shape.dropout,
-                feed_forward_proj="relu",
-                tie_word_embeddings=True,
-                pad_token_id=PAD,
-                decoder_start_token_id=PAD,
-                eos_token_id=None,
-            )
-        )
+        self.t5 = T5ForConditionalGeneration(_configuration(shape, catalogue.vocab))
 
     # ---- the three verbs
 
@@ -151,7 +125,9 @@ class T5Policy(Policy):
         for block in blocks:
             attention: Any = block.layer[0].SelfAttention
             normed = _normed(block.layer[0], x)
-            q, k, v = (self._padded(y, fill) for y in _project(normed, attention.q, attention.k, attention.v))
+            q, k, v = (
+                self._padded(y, fill) for y in _project(normed, attention.q, attention.k, attention.v).chunk(3, -1)
+            )
             mixed = self._attend(q, k.transpose(2, 3), v, bias).transpose(1, 2).reshape(fill.numel(), -1)
             x = x + self._drop(attention.o(mixed.index_select(0, kept)))
             x = self._feed_forward(block, x)
@@ -174,7 +150,7 @@ class T5Policy(Policy):
         for i, block in enumerate(self._decoder_blocks()):
             attention: Any = block.layer[0].SelfAttention
             normed = _normed(block.layer[0], x)
-            q, k, v = (split(y) for y in _project(normed, attention.q, attention.k, attention.v))
+            q, k, v = (split(y) for y in _project(normed, attention.q, attention.k, attention.v).chunk(3, -1))
             mixed = self._attend(q, k.transpose(2, 3), v, bias).transpose(1, 2).reshape(B, C * T, -1)
             x = x + self._drop(attention.o(mixed))
             x = self._cross(block, i, x, encoded)
@@ -210,12 +186,12 @@ class T5Policy(Policy):
         for i, block in enumerate(self._decoder_blocks()):
             attention: Any = block.layer[0].SelfAttention
             normed = _normed(block.layer[0], x)
-            q, k, v = _project(normed, attention.q, attention.k, attention.v)
-            new = torch.cat([k, v], -1).view(B * W, 1, -1)
+            q, new = _project(normed, attention.q, attention.k, attention.v).tensor_split([heads * size], -1)
+            new = new.reshape(B * W, 1, -1)
             grown.append(torch.cat([past[i], new], 1) if past else new)
-            keys, values = grown[i].view(B * W, seen, 2, heads, size).unbind(2)
+            keys, values = grown[i].unflatten(2, (2, heads, size)).unbind(2)
             # One query per beam and few keys: products and sums are faster than thousands of tiny matmuls.
-            scores = (q.view(B * W, 1, heads, size) * keys).sum(-1) + bias.T
+            scores = (q.reshape(B * W, 1, heads, size) * keys).sum(-1) + bias.T
             share = self._drop(scores.softmax(1).to(values.dtype))
             mixed = (share.unsqueeze(-1) * values).sum(1).view(B, W, -1)
             x = x + self._drop(attention.o(mixed))
@@ -223,10 +199,6 @@ class T5Policy(Policy):
             x = self._feed_forward(block, x)
         states = self._drop(_norm(x, self.t5.decoder.final_layer_norm))
         return states, T5Cache(encoded, tuple(grown), W)
-
-    def flops(self, prompt: float, decoded: float) -> float:
-        """Two operations per weight a token meets, attention products not counted."""
-        return flops(self.shape, self.catalogue.vocab, prompt, decoded)
 
     # ---- parts
 
@@ -253,7 +225,7 @@ class T5Policy(Policy):
         keys, values = [], []
         for block in self._decoder_blocks():
             attention: Any = block.layer[1].EncDecAttention
-            k, v = (self._padded(y, fill) for y in _project(x, attention.k, attention.v))
+            k, v = (self._padded(y, fill) for y in _project(x, attention.k, attention.v).chunk(2, -1))
             keys.append(k.transpose(2, 3).contiguous())
             values.append(v.contiguous())
         return T5Encoded(tuple(keys), tuple(values), mask)
@@ -285,7 +257,43 @@ class T5Policy(Policy):
         return blocks[0].layer[0].SelfAttention.relative_attention_bias(_bucket(-back)).movedim(-1, 0)  # type: ignore[no-any-return]
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.shape.dropout, self.training)
+        return dropout(x, self.shape.dropout, self.training)
+
+
+def flops(shape: T5Shape, vocab: int, prompt: float, decoded: float) -> float:
+    """Estimate a forward pass: two operations per weight that a token meets, attention products not counted.
+
+    Args:
+        shape: Size of the model.
+        vocab: Size of the vocabulary V.
+        prompt: Tokens in the prompt.
+        decoded: Decoded positions, all candidates or beams together.
+    """
+    inner = shape.heads * shape.d_kv
+    encoder = shape.layers * (4 * shape.d_model * inner + 2 * shape.d_model * shape.d_ff)
+    crossing = shape.layers * 2 * shape.d_model * inner
+    return 2 * (prompt * (encoder + crossing) + decoded * (encoder + crossing + shape.d_model * vocab))
+
+
+def _configuration(shape: T5Shape, vocab: int) -> T5Config:
+    settings: dict[str, Any] = {
+        "vocab_size": vocab,
+        "d_model": shape.d_model,
+        "d_kv": shape.d_kv,
+        "d_ff": shape.d_ff,
+        "num_layers": shape.layers,
+        "num_decoder_layers": shape.layers,
+        "num_heads": shape.heads,
+        "relative_attention_num_buckets": BUCKETS,
+        "relative_attention_max_distance": REACH,
+        "dropout_rate": shape.dropout,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": True,
+        "pad_token_id": PAD,
+        "decoder_start_token_id": PAD,
+        "eos_token_id": None,
+    }
+    return T5Config(**settings)
 
 
 def _norm(x: Tensor, layer: Any) -> Tensor:
@@ -297,9 +305,9 @@ def _normed(sublayer: Any, x: Tensor) -> Tensor:
     return _norm(x, sublayer.layer_norm)
 
 
-def _project(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
-    """Several linear layers without bias as one matrix product."""
-    return F.linear(x, torch.cat([layer.weight for layer in layers])).chunk(len(layers), -1)
+def _project(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Several linear layers without bias as one matrix product, side by side."""
+    return F.linear(x, torch.cat([layer.weight for layer in layers]))
 
 
 def _bucket(relative: Tensor, two_sided: bool = False) -> Tensor:

@@ -70,7 +70,7 @@ def test_all_leaves_of_random_tries(
 def test_all_leaves_of_unequal_paths(
     unequal: T5Policy, measure: Measure, pieces: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROMPTS", pieces[0])
+    monkeypatch.setattr(module, "PROMPTS_CPU", pieces[0])
     monkeypatch.setattr(module, "NODES", pieces[1])
     monkeypatch.setattr(module, "CHUNK", 11 * pieces[1])
     check_all_leaves(unequal, HISTORY, measure)
@@ -81,7 +81,7 @@ def test_narrow_beams_on_unequal_paths(unequal: T5Policy, width: int) -> None:
     """A beam search written out with lists: finished paths wait aside."""
     encoded = unequal.encode(HISTORY)
     for measure in ("vocab", "trie"):
-        found = beam(unequal, encoded, width, measure=measure)  # type: ignore[arg-type]  # the loop variable is a str
+        found = beam(unequal, encoded, width, measure=measure)
         for b in range(3):
             leaves, scores = spelled_out(unequal, HISTORY[b : b + 1], width, measure)
             assert found.leaves[b, : len(leaves)].tolist() == leaves
@@ -98,7 +98,8 @@ def spelled_out(policy: T5Policy, history: Tensor, width: int, measure: str) -> 
         for i in range(catalogue.n_items)
         for d, node in enumerate(catalogue.nodes[i, : catalogue.lengths[i]])
     }
-    active, done = [0], []
+    active: list[int] = [0]
+    done: list[int] = []
     while active:
         below = [n for a in active for n in range(trie.first[a], trie.first[a + 1])]
         done = sorted(done + [n for n in below if trie.n_children[n] == 0], key=lambda n: -reach[n])[:width]
@@ -143,7 +144,8 @@ def test_beams_equal_transformers_generate(make: Make, codes: Codes, items: int)
     catalogue = policy.catalogue
     rng = np.random.default_rng(4)
     lengths = rng.integers(1, 9, 24)
-    history = torch.from_numpy(np.where(np.arange(8) < lengths[:, None], rng.integers(items, size=(24, 8)), -1))
+    drawn = rng.integers(items, size=(24, 8))
+    history = torch.from_numpy(np.where(np.arange(8) < lengths[:, None], drawn, -1))
     prompt = torch.where(history[..., None] >= 0, policy.trie.paths[history.clamp(min=0)], PAD).flatten(1)
 
     def allowed(_: int, tokens: Tensor) -> list[int]:
@@ -151,8 +153,8 @@ def test_beams_equal_transformers_generate(make: Make, codes: Codes, items: int)
         match = (policy.trie.paths[:, : len(path)] == path).all(1)
         return sorted(set(policy.trie.paths[match, len(path)].tolist()))
 
-    generate: Any = policy.t5.generate
-    out = generate(
+    model: Any = policy.t5
+    out = model.generate(
         input_ids=prompt,
         attention_mask=(prompt != PAD).long(),
         num_beams=10,
@@ -165,7 +167,8 @@ def test_beams_equal_transformers_generate(make: Make, codes: Codes, items: int)
         output_scores=True,
     )
     found = beam(policy, policy.encode(history), 10)
-    where = {tuple(path): int(leaf) for path, leaf in zip(catalogue.paths.tolist(), catalogue.leaf_of, strict=True)}
+    paths = map(tuple, catalogue.paths.tolist())
+    where = dict(zip(paths, catalogue.leaf_of.tolist(), strict=True))
     leaves = torch.tensor([where[tuple(path)] for path in out.sequences[:, 1:].tolist()]).view(24, 10)
     assert torch.equal(found.leaves.sort(1).values, leaves.sort(1).values)
     assert_close(found.scores, out.sequences_scores.view(24, 10), atol=1e-4, rtol=0)
@@ -230,7 +233,8 @@ def test_lists_depend_on_seed_and_user_alone() -> None:
     users = np.arange(50)
     found = Found(torch.tensor([leaves_of(0, 4)] * 50), torch.zeros(50, 2))
     lists = rank_items(found, SHARED, users, 4, seed=3).items
-    back = rank_items(Found(found.leaves[:7], found.scores[:7]), SHARED, users[:7][::-1].copy(), 4, seed=3).items
+    few = Found(found.leaves[:7], found.scores[:7])
+    back = rank_items(few, SHARED, users[:7][::-1].copy(), 4, seed=3).items
     assert torch.equal(back.flip(0), lists[:7])
     assert not torch.equal(rank_items(found, SHARED, users, 4, seed=4).items, lists)
 

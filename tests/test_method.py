@@ -1,0 +1,110 @@
+"""Drawing candidates: distinct, never the target, its leaf or the history, and with the right frequencies."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from rlrecbench.conformance import Probe
+from rlrecbench.errors import BenchError
+from rlrecbench.method import Draw, FineTune, Prompts, Step
+from rlrecbench.policy.t5 import T5Policy
+from rlrecbench.seeds import generator, stream
+
+PROBE = Probe(FineTune())
+POLICY = PROBE.policy()
+N = PROBE.data.n_items
+
+
+def _draw(seed: int = 0, rows: int = 24, policy: T5Policy = POLICY) -> Draw:
+    prompts, target = PROBE.prompts()
+    some = Prompts("train", prompts.rows[:rows], prompts.history[:rows])
+    popularity = torch.as_tensor(PROBE.data.popularity)
+    return Draw(some, target[:rows], policy, generator(seed, "t"), popularity, collab=PROBE.collab)
+
+
+def _allowed(draw: Draw, row: int) -> set[int]:
+    leaf = POLICY.catalogue.leaf_of
+    seen = set(draw.history[row].tolist())
+    return {i for i in range(N) if leaf[i] != leaf[int(draw.target[row])] and i not in seen}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0, 1, 3, 11, 40, 90, 96, 200]), st.sampled_from(["uniform", "popular"]))
+def test_draws_are_distinct_and_allowed(seed: int, n: int, kind: str) -> None:
+    draw = _draw(seed)
+    items = getattr(draw, kind)(n)
+    assert items.shape == (24, n)
+    popular = PROBE.data.popularity
+    for row in range(24):
+        got = [i for i in items[row].tolist() if i >= 0]
+        allowed = _allowed(draw, row)
+        possible = allowed if kind == "uniform" else {i for i in allowed if popular[i] > 0}
+        assert len(set(got)) == len(got)
+        assert set(got) <= possible
+        assert len(got) == min(n, len(possible))
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_uniform_draws_are_uniform(n: int) -> None:
+    """One row, many draws: counts of the allowed items against equal expectations (n = 40 takes the exact path)."""
+    draw = _draw(1, rows=1)
+    counts = np.zeros(N)
+    for _ in range(4000 // n):
+        for item in draw.uniform(n)[0].tolist():
+            counts[item] += 1
+    allowed = sorted(_allowed(draw, 0))
+    assert chisquare(counts[allowed]).pvalue > 1e-4
+    assert counts.sum() == counts[allowed].sum()
+
+
+def test_popular_draws_follow_popularity() -> None:
+    draw = _draw(2, rows=1)
+    counts = np.zeros(N)
+    for _ in range(6000):
+        counts[int(draw.popular(1)[0, 0])] += 1
+    allowed = [i for i in sorted(_allowed(draw, 0)) if PROBE.data.popularity[i] > 0]
+    weights = PROBE.data.popularity[allowed].astype(float)
+    assert chisquare(counts[allowed], weights / weights.sum() * counts.sum()).pvalue > 1e-4
+
+
+def test_hard_draws_come_from_the_band() -> None:
+    draw = _draw(3)
+    items = draw.hard(3, 0.0, 0.1)
+    scores = draw.collab_all()
+    for row in range(24):
+        allowed = sorted(_allowed(draw, row), key=lambda i: -float(scores[row, i]))
+        got = [i for i in items[row].tolist() if i >= 0]
+        assert len(got) == 3
+        assert set(got) <= set(allowed[: int(0.1 * N)])
+
+
+def test_sampled_and_beams_are_items_of_their_leaves() -> None:
+    draw = _draw(4)
+    beams = draw.beams(N)
+    leaf = torch.as_tensor(POLICY.catalogue.leaf_of)
+    for row in beams:
+        leaves = leaf[row[row >= 0]].tolist()
+        assert len(set(leaves)) == len(leaves) == len(set(POLICY.catalogue.leaf_of.tolist()))
+    sampled = draw.sampled(50)
+    assert int(sampled.min()) >= 0
+    shared = [i for i in range(N) if POLICY.catalogue.leaf_of[i] == POLICY.catalogue.leaf_of[0]]
+    seen = {i for i in draw.sampled(400).flatten().tolist() if i in shared}
+    assert len(seen) > 1  # the items of one leaf all come up
+
+
+def test_what_was_not_declared_is_refused() -> None:
+    prompts, target = PROBE.prompts()
+    draw = Draw(prompts, target, POLICY, generator(0), torch.ones(N))
+    with pytest.raises(BenchError, match="declare needs"):
+        draw.collab_all()
+    step = Step(PROBE.batch(POLICY).drawn, prompts, POLICY, "vocab", {})
+    with pytest.raises(BenchError, match="declare reference"):
+        _ = step.gain
+
+
+def test_streams_are_named_not_ordered() -> None:
+    assert stream(1, "a") != stream(1, "b") != stream(2, "a")
+    assert torch.equal(torch.rand(3, generator=generator(5, "x", 1)), torch.rand(3, generator=generator(5, "x", 1)))
