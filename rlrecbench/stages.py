@@ -87,10 +87,12 @@ class Collaborate(Stage):
     """Train the collaborative model."""
 
     name: ClassVar[str] = "collab"
+    free: ClassVar[frozenset[str]] = frozenset({"device"})
 
     data: Prepare
     settings: Json
     seed: int
+    device: str = "auto"
 
     @property
     def label(self) -> str:
@@ -99,11 +101,13 @@ class Collaborate(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write item vectors and user states."""
+        import torch
         from rlrecbench import collab
 
+        device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
         start = time.perf_counter()
         data = self.data.load(store)
-        collab.train(data, build(collab.SASRec, self.settings, "collab"), self.seed, folder, report)
+        collab.train(data, build(collab.SASRec, self.settings, "collab"), self.seed, folder, report, device)
         _write_cost(folder, train_s=time.perf_counter() - start)
 
 

@@ -316,7 +316,7 @@ class _Expansion:
         return Identify(self.data, plain(spec.ids), source, self.dirs)
 
     def _collab(self, seed: int) -> Collaborate:
-        return Collaborate(self.data, self.suite.collab, seed)
+        return Collaborate(self.data, self.suite.collab, seed, self.device)
 
 
 def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) -> tuple[Json, Json]:

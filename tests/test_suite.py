@@ -81,7 +81,9 @@ def test_settings_by_precedence(tmp_path: Path) -> None:
 
 
 def test_starts_outside_the_suite_and_chains(tmp_path: Path) -> None:
-    cells = _cells(tmp_path, seeds=[1], methods=[{"dpo": {"start": "gflowgr-tb", "as": "a"}}, {"dpo": {"start": "a", "as": "b"}}])
+    cells = _cells(
+        tmp_path, seeds=[1], methods=[{"dpo": {"start": "gflowgr-tb", "as": "a"}}, {"dpo": {"start": "a", "as": "b"}}]
+    )
     last = cells[-1].score.rank.train
     chain = []
     while last is not None:
@@ -151,7 +153,17 @@ def test_a_wrong_suite_is_refused_in_one_sentence(tmp_path: Path, changes: dict[
 
 @pytest.mark.parametrize(
     "change",
-    ["epochs", "=1", "train=", "methods.nothing.lr=1", "methods.dpo=1", "name.x=1", "seeds=[1", "train.epochs=[", "methods=7"],
+    [
+        "epochs",
+        "=1",
+        "train=",
+        "methods.nothing.lr=1",
+        "methods.dpo=1",
+        "name.x=1",
+        "seeds=[1",
+        "train.epochs=[",
+        "methods=7",
+    ],
 )
 def test_a_wrong_set_is_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(ConfigError):

@@ -58,6 +58,8 @@ def _tell(done: "Done") -> None:
     from rlrecbench.report import terminal_tables
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=120)
     if done.results is not None:
         for table in terminal_tables(done.results):
             console.print()

@@ -3,6 +3,7 @@
 It receives data, never objects: a stage as JSON, the plug-in files, the store's folder.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ def main(pipe: Connection, threads: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    _keep_memory()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     while True:
@@ -89,9 +91,22 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
     try:
         shelf.log(stage).parent.mkdir(parents=True, exist_ok=True)
         with _Logged(shelf.log(stage)):
-            return _attempt(stage, shelf, report, order.again)
+            message = _attempt(stage, shelf, report, order.again)
+        shelf.heartbeat(stage).unlink(missing_ok=True)
+        return message
     except OSError as e:
         return Message("failed", note=str(store.unwritable(shelf.root, e)))
+
+
+def _keep_memory() -> None:
+    """Ask glibc to keep freed memory: returning it after every step costs a tenth of the time in page faults."""
+    trim, top_pad, mmap = -1, -2, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for option, value in ((mmap, 32 << 20), (trim, 1 << 30), (top_pad, 64 << 20)):
+        mallopt(option, value)
 
 
 def _attempt(stage: Any, shelf: Any, report: Any, again: bool) -> Message:

@@ -40,7 +40,9 @@ def _command(*arguments: str | Path) -> list[str]:
 
 
 def _call(folder: Path, *arguments: str | Path, env: dict[str, str] = ENV) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(_command(*arguments), cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        _command(*arguments), cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def _contents(results: Path) -> dict[str, object]:
@@ -115,7 +117,16 @@ def test_looking_at_a_finished_run(finished: Path) -> None:
     assert "most-popular" in report.stdout
     plan = json.loads(_call(folder, "plan", "x.yaml", "--json").stdout)
     assert all(s["done"] for s in plan["stages"])
-    lists = _call(folder, "score", finished / "cells/ml-100k/tiger/sft/seed-1/ranked.parquet", "--dataset", "ml-100k", "--max-history", "5", "--json")
+    lists = _call(
+        folder,
+        "score",
+        finished / "cells/ml-100k/tiger/sft/seed-1/ranked.parquet",
+        "--dataset",
+        "ml-100k",
+        "--max-history",
+        "5",
+        "--json",
+    )
     assert lists.returncode == 0, lists.stderr
     record = json.loads((finished / "cells/ml-100k/tiger/sft/seed-1/metrics.json").read_text())
     assert json.loads(lists.stdout)["metrics"]["recall@10"] == pytest.approx(record["metrics"]["recall@10"])
@@ -201,7 +212,9 @@ class Breaks(Hinge):
 def test_a_plugin_runs_from_a_suite_and_a_failing_cell_stops_nothing_else(suite: Path) -> None:
     folder = suite.parent
     (folder / "mine.py").write_text(PLUGIN)
-    text = SUITE.replace("methods: [most-popular, item-graph, sft]", "methods: [sft, hinge, breaks]\nplugins: [mine.py]")
+    text = SUITE.replace(
+        "methods: [most-popular, item-graph, sft]", "methods: [sft, hinge, breaks]\nplugins: [mine.py]"
+    )
     suite.write_text(text.replace("seeds: [1, 2]", "seeds: [1]"))
     done = _call(folder, "run", "x.yaml", "--set", "train.epochs=1")
     assert done.returncode == 3, done.stderr

@@ -153,7 +153,10 @@ def test_dpo_uses_the_log_probabilities_of_the_start(tmp_path: Path) -> None:
 def test_a_pool_gives_back_what_was_drawn(tmp_path: Path) -> None:
     probe = Probe(build(methods["dpo"], {}, "dpo"))
     batch = probe.batch(probe.policy())
-    kept = {"items": batch.drawn.items, "ref_tokens": tokens_of(probe.policy(), probe.tuner, batch.prompts, batch.drawn.items)}
+    kept = {
+        "items": batch.drawn.items,
+        "ref_tokens": tokens_of(probe.policy(), probe.tuner, batch.prompts, batch.drawn.items),
+    }
     pool = Pool(torch.arange(24).flip(0), kept)
     pool.write(tmp_path / "draws-0.safetensors")
     drawn, more = Pool.read(tmp_path / "draws-0.safetensors").of(np.array([23, 5]), torch.device("cpu"))
@@ -229,5 +232,3 @@ def test_drawing_sees_the_whole_batch(tmp_path: Path) -> None:
         train(replace(_job(folder, micro_batch=size, budget={"max_steps": 2}), method=Watch()))
         seen[size] = taken
     assert seen[None] == seen[4]
-
-
