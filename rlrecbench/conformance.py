@@ -24,7 +24,7 @@ from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Ranker, RankJob, m
 from rlrecbench.policy.t5 import PRESETS, T5Policy
 from rlrecbench.seeds import generator
 from rlrecbench.train import Budget, TrainJob, train
-from rlrecbench.train.loop import Batch, Learner, prompts_of, tokens_of
+from rlrecbench.train.loop import Batch, Learner, cut, prompts_of, tokens_of
 
 _B = 24
 Check = Callable[["Probe"], str]
@@ -194,7 +194,7 @@ def permutation(probe: Probe) -> str:
     batch = probe.batch(learner.policy)  # type: ignore[arg-type]
     order = torch.randperm(_B, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        one, two = float(learner(batch)), float(learner(_take(batch, order)))
+        one, two = float(learner(batch)), float(learner(cut(batch, order)))
     _must(abs(one - two) <= 1e-4 * max(1.0, abs(one)), f"{one} became {two}")
     return f"{one:.6f} and {two:.6f}"
 
@@ -204,7 +204,7 @@ def micro_batches(probe: Probe) -> str:
     learner = probe.learner()
     batch = probe.batch(learner.policy)  # type: ignore[arg-type]
     whole = _gradient(learner, [batch])
-    parts = _gradient(learner, [_take(batch, torch.arange(i, i + 4)) for i in range(0, _B, 4)])
+    parts = _gradient(learner, [cut(batch, torch.arange(i, i + 4)) for i in range(0, _B, 4)])
     worst = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-12))
     _must(worst < 1e-3, f"the largest gradient entry differs by {worst:.2e} (relative)")
     return f"largest relative difference {worst:.1e}"
@@ -270,7 +270,8 @@ def batch_free(probe: Probe) -> str:
 
 _RANKER: tuple[Check, ...] = (round_trip, lists, batch_free)
 _TUNER: tuple[Check, ...] = (
-    round_trip, candidates, no_leak, scalar_loss, permutation, micro_batches, improves, same_bytes, resumed, lists, batch_free,
+    round_trip, candidates, no_leak, scalar_loss, permutation, micro_batches,
+    improves, same_bytes, resumed, lists, batch_free,
 )  # fmt: skip
 
 
@@ -286,16 +287,6 @@ def _gradient(learner: Learner, batches: list[Batch]) -> Tensor:
     for batch in batches:
         (learner(batch) * len(batch.prompts.rows) / _B).backward()
     return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
-
-
-def _take(batch: Batch, at: Tensor) -> Batch:
-    drawn, prompts = batch.drawn, batch.prompts
-    rewards = None if drawn.rewards is None else drawn.rewards[at]
-    return batch._replace(
-        drawn=Drawn(drawn.items[at], rewards, {k: v[at] for k, v in drawn.extra.items()}),
-        prompts=Prompts(prompts.part, prompts.rows[at], prompts.history[at]),
-        kept={k: v[at] for k, v in batch.kept.items()},
-    )
 
 
 def _equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:

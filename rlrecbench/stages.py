@@ -102,6 +102,7 @@ class Collaborate(Stage):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write item vectors and user states."""
         import torch
+
         from rlrecbench import collab
 
         device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"

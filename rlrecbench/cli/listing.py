@@ -33,15 +33,10 @@ def list_(kind: str, plugin: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "summary", "paper", "origin"):
-        table.add_column(column, overflow="fold")
+    width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        table.add_row(row["name"], row["summary"], row["cite"], _short(row["origin"]))
-    Console().print(table)
+        cite = f" ({row['cite']})" if row["cite"] else ""
+        click.echo(f"{row['name']:<{width}}  {row['summary']}{cite}  [{_short(row['origin'])}]")
 
 
 @click.command()
@@ -66,7 +61,7 @@ def show(kind: str, name: str, plugin: tuple[Path, ...], as_json: bool) -> None:
 
     console = Console()
     console.print(f"[bold]{entry.name}[/]  {entry.cite}\n[dim]{_short(entry.origin)}[/]\n", highlight=False)
-    console.print(about["text"], markup=False, highlight=False)
+    console.print(about["text"], markup=False, highlight=False, soft_wrap=True)
     if about["facts"]:
         console.print()
         for key, value in about["facts"].items():

@@ -348,7 +348,7 @@ class _Run:
         size = self.job.micro_batch or B
         self.optimizer.zero_grad(set_to_none=True)
         for at in range(0, B, size):
-            micro = _cut(batch, slice(at, at + size))
+            micro = cut(batch, slice(at, at + size))
             torch.manual_seed(stream(self.job.seed, "dropout", self.state.step, update, at))
             share = len(micro.prompts.rows) / B
             last = at + size >= B
@@ -432,8 +432,8 @@ class _Run:
         self.saved_at = time.perf_counter()
 
 
-def _cut(batch: Batch, part: slice) -> Batch:
-    """Take some prompts out of a batch."""
+def cut(batch: Batch, part: slice | Tensor) -> Batch:
+    """Take some prompts out of a batch, by range or by number."""
     drawn, prompts = batch.drawn, batch.prompts
     rewards = None if drawn.rewards is None else drawn.rewards[part]
     return batch._replace(

@@ -18,6 +18,7 @@ from rlrecbench.conformance import Probe
 from rlrecbench.data.frame import Examples
 from rlrecbench.errors import BenchError
 from rlrecbench.method import Draw, FineTune, Step, methods
+from rlrecbench.policy.t5 import T5Policy
 from rlrecbench.train import Budget, TrainJob, train
 from rlrecbench.train.budget import by_length, epoch_batches
 from rlrecbench.train.loop import Outcome, tokens_of
@@ -116,7 +117,8 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
 
     def calm(job: TrainJob) -> TrainJob:
-        job.policy.shape = replace(job.policy.shape, dropout=0.0)  # type: ignore[attr-defined]
+        assert isinstance(job.policy, T5Policy)
+        job.policy.shape = replace(job.policy.shape, dropout=0.0)
         return job
 
     one = train(calm(_job(tmp_path / "a")))
