@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -167,6 +168,7 @@ class _Run:
     def __init__(self, job: TrainJob, report: Report) -> None:
         self.job, self.report = job, report
         self.method, self.budget, self.examples = job.method, job.budget, job.data.train
+        AcceleratorState._reset_state()  # one per process otherwise, with the first training's precision
         cpu = job.device == "cpu" or (job.device == "auto" and not torch.cuda.is_available())
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self._bfloat16(cpu) else "no")
         self.device = self.accelerator.device
