@@ -10,9 +10,10 @@ collaborative model. The paper leaves open what keeps log 0 and 1 / 0 away; ``fl
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
 from rlrecbench.api import (
@@ -49,8 +50,10 @@ class GFlowGRTB(FineTune):
     window: Share = 0.1  # width of the sampler's rank window as a share of the pool; not in the paper
     sampler: Literal["adaptive", "grow", "random", "hard"] = "adaptive"  # window slides from easy to hard; GFlowGR 3.3
     ramp_epochs: Count | None = None  # epochs until the hardest window; none: the whole budget
-    reward: tuple[Part, ...] = ("hit", "collab", "similar")  # parts of R; GFlowGR Table 2
-    collab_scale: Literal["sigmoid", "minmax", "rank"] = "sigmoid"  # brings r_c to [0, 1]; not in the paper
+    reward: Annotated[tuple[Part, ...], MinLen(1)] = ("hit", "collab", "similar")  # parts of R; GFlowGR Table 2
+    collab_scale: Literal["sigmoid", "minmax", "rank"] = (
+        "sigmoid"  # brings r_c to [0, 1]; not in the paper. sigmoid is a probability only with collab: {loss: bce}
+    )
     floor: Positive = 0.01  # R is at least this, so log R >= -4.6 nats; not in the paper
     weighted: bool = True  # w as above; false: w = 1 (Table 2, "w/o Wt")
     clamp: Positive = 0.2  # |r_a - r_c| is at least this, so w <= 25; not in the paper
@@ -131,9 +134,12 @@ class GFlowGRTB(FineTune):
             return draw.uniform(K)
         pool = draw.uniform(N)
         order = draw.collab(pool).masked_fill(pool < 0, torch.inf).argsort(1)
+        there = (pool >= 0).sum(1, keepdim=True)
         width = max(K, round(self.window * N))
         p = draw.progress if self.ramp_epochs is None else min(1.0, draw.epoch / self.ramp_epochs)
-        first = int((N - width) * (1.0 if self.sampler == "hard" else p))
-        lo = 0 if self.sampler == "grow" else first
-        key = torch.rand(len(pool), first + width - lo, generator=draw.generator, device=pool.device)
-        return pool.gather(1, order[:, lo : first + width].gather(1, key.argsort(1)[:, :K]))
+        first = ((there - width).clamp(min=0) * (1.0 if self.sampler == "hard" else p)).long()
+        rank = torch.arange(N, device=pool.device)
+        inside = (rank < (first + width).clamp(max=there)) & ((rank >= first) | (self.sampler == "grow"))
+        key = torch.rand(pool.shape, generator=draw.generator, device=pool.device).masked_fill(~inside, -1.0)
+        best = key.topk(K, 1)
+        return torch.where(best.values < 0, -1, pool.gather(1, order.gather(1, best.indices)))

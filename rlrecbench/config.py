@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from annotated_types import Ge, Gt, Interval
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from rlrecbench.errors import ConfigError
 
@@ -114,8 +114,9 @@ def build(cls: type[T], data: Any, where: str) -> T:
         return TypeAdapter(cls).validate_json(text)
     except ValidationError as e:
         raise ConfigError("; ".join(_sentence(cls, error, where) for error in e.errors()[:3])) from e
-    except (TypeError, ValueError, RecursionError) as e:
-        raise ConfigError(f"{where}: {e}") from e
+    except (TypeError, ValueError, RecursionError, PydanticUserError) as e:
+        first = str(e).partition("\n")[0]
+        raise ConfigError(f"{where}: {first}") from e
 
 
 def _sentence(cls: type[Any], error: Any, where: str) -> str:

@@ -44,8 +44,13 @@ class Prepare(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write the prepared data set."""
+        from rlrecbench.data.datasets import checksum, locate
         from rlrecbench.data.prepare import DataOptions, prepare
+        from rlrecbench.errors import DataError
 
+        place = locate(self.dataset, [Path(d) for d in self.dirs])
+        if checksum(self.dataset, place) != self.checksum:
+            raise DataError(f"{place}: the files of {self.dataset} have changed since the run began; run it again")
         data = prepare(self.dataset, build(DataOptions, self.options, self.dataset), [Path(d) for d in self.dirs])
         data.write(folder)
 
@@ -119,12 +124,14 @@ class Train(Stage):
 
     name: ClassVar[str] = "train"
     resumable: ClassVar[bool] = True
+    scratch: ClassVar[tuple[str, ...]] = ("checkpoint*", "draws-*", "reference-*")
     free: ClassVar[frozenset[str]] = frozenset({"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"})
 
     data: Prepare
     ids: Identify
     backbone: str
     backbone_settings: Json
+    backbone_code: str
     method: str
     settings: Json
     code: str  # identifies the method's code: its version, or the hash of a plug-in file
@@ -163,7 +170,7 @@ class Train(Stage):
         from safetensors.torch import save_file
 
         from rlrecbench.method import FineTune, methods
-        from rlrecbench.train import Budget, TrainJob, checkpoint, train
+        from rlrecbench.train import Budget, TrainJob, train
 
         data = self.data.load(store)
         policy = self.start.load(store, data) if self.start is not None else self.policy(store, data)
@@ -191,9 +198,6 @@ class Train(Stage):
         policy.save(folder)
         if heads:
             save_file(heads, folder / "heads.safetensors")
-        checkpoint.clear(folder)
-        for path in folder.glob("draws-*"):
-            path.unlink()
         _write_cost(
             folder,
             train_s=outcome.seconds,
@@ -249,6 +253,7 @@ class Rank(Stage):
         device = torch.device("cpu" if cpu else "cuda")
         policy = self.train.load(store, data).to(device).eval() if self.train is not None else None
         collab = _collab(self.collab, store)
+        collab = collab.to(device) if collab is not None else None
         job = partial(RankJob, k=self.k, beams=self.beams, seed=self.seed, policy=policy, collab=collab)
         fitted = ranker.fit(data)
         test = data.test.head(self.limit_users)

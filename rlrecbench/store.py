@@ -6,6 +6,7 @@ survives the kill, and a stage that keeps checkpoints there resumes from them.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 from rlrecbench.config import canonical, digest, plain
 from rlrecbench.errors import StoreError
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 Report = Callable[[float, float, str], None]  # done, total, note
 
 
@@ -40,6 +42,7 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = False  # keeps its work folder from one try to the next
+    scratch: ClassVar[tuple[str, ...]] = ()  # patterns of what a resumable stage needs only until it is published
     free: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -157,29 +160,39 @@ class Store:
             if self.has(stage) and not again:
                 return False
             work, final = self.work(stage), self.path(stage)
+            trash = final.with_suffix(f".old-{os.getpid()}")
             try:
                 if work.exists() and not stage.resumable:
                     shutil.rmtree(work)
                 work.mkdir(parents=True, exist_ok=True)
-                start = time.perf_counter()
-                stage.run(work, self, report)
-                record = {
-                    **stage.identity,
-                    "wall_s": round(time.perf_counter() - start, 3),
-                    "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "files": {str(p.relative_to(work)): _sha256(p) for p in sorted(work.rglob("*")) if p.is_file()},
-                }
-                (work / "stage.json").write_text(json.dumps(record, indent=1, sort_keys=True))
-                _flush(work)
+                if not (work / "stage.json").exists():  # else killed while being published: only that is left to do
+                    self._compute(stage, work, report)
+                for path in _scratch(stage, work):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                 if final.exists():
-                    shutil.rmtree(final)
+                    final.rename(trash)
                 work.rename(final)
+                shutil.rmtree(trash, ignore_errors=True)
                 self.heartbeat(stage).unlink(missing_ok=True)
             except OSError as e:
-                if e.filename is None or Path(str(e.filename)).is_relative_to(self.root) or e.errno == 28:
+                if e.errno in UNWRITABLE:
                     raise unwritable(self.root, e) from e
                 raise
         return True
+
+    def _compute(self, stage: Stage, work: Path, report: Report) -> None:
+        start = time.perf_counter()
+        stage.run(work, self, report)
+        gone = _scratch(stage, work)
+        kept = [p for p in sorted(work.rglob("*")) if p.is_file() and not any(p.is_relative_to(g) for g in gone)]
+        record = {
+            **stage.identity,
+            "wall_s": round(time.perf_counter() - start, 3),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": {str(p.relative_to(work)): _sha256(p) for p in kept},
+        }
+        _flush(kept)
+        write_atomic(work / "stage.json", json.dumps(record, indent=1, sort_keys=True))
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """Read a published stage's ``stage.json``."""
@@ -254,9 +267,12 @@ def _sha256(path: Path) -> str:
         return file_digest(f, "sha256").hexdigest()
 
 
-def _flush(folder: Path) -> None:
-    """Bring a folder's files to the disk before the rename that publishes them."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as f:
-                os.fsync(f.fileno())
+def _scratch(stage: Stage, work: Path) -> list[Path]:
+    return [p for pattern in stage.scratch for p in work.glob(pattern)]
+
+
+def _flush(files: Sequence[Path]) -> None:
+    """Bring files to the disk before the rename that publishes them."""
+    for path in files:
+        with path.open("rb") as f:
+            os.fsync(f.fileno())

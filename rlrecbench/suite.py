@@ -269,7 +269,7 @@ class _Expansion:
             data=self.data,
             method=entry.name,
             settings=settings,
-            code=code_of(cls),
+            code=code_of(cls, self.suite.plugins),
             seed=seed,
             k=self.suite.rank.k,
             beams=self.suite.rank.beams,
@@ -296,9 +296,10 @@ class _Expansion:
             ids=self._ids(spec),
             backbone=backbone.name,
             backbone_settings=plain(spec),
+            backbone_code=code_of(type(spec), self.suite.plugins),
             method=entry.name,
             settings=settings,
-            code=code_of(cls),
+            code=code_of(cls, self.suite.plugins),
             budget=budget,
             beams=self.suite.rank.beams,
             seed=seed,
@@ -313,7 +314,7 @@ class _Expansion:
 
     def _ids(self, spec: Backbone) -> Identify:
         source = released_checksum(self.dataset.name, self.folder) if spec.ids.kind == "released" else ""
-        return Identify(self.data, plain(spec.ids), source, self.dirs)
+        return Identify(self.data, plain(spec.ids), source, (str(self.folder.parent),))
 
     def _collab(self, seed: int) -> Collaborate:
         return Collaborate(self.data, self.suite.collab, seed, self.device)
@@ -340,12 +341,12 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
     return settings, plain(merged)
 
 
-def code_of(cls: type[Ranker]) -> str:
-    """Identify a method's code: its version, and for a plug-in file the hash of the file."""
+def code_of(cls: type[Ranker] | type[Backbone], plugins: Sequence[Path] = ()) -> str:
+    """Identify a class's code: its version, and for a plug-in the hash of its file and of all plug-in files."""
     if cls.__module__.startswith("rlrecbench."):
         return f"v{cls.version}"
-    source = inspect.getsourcefile(cls)
-    return f"v{cls.version}+{sha256(Path(source).read_bytes()).hexdigest()[:16]}" if source else f"v{cls.version}"
+    files = {Path(inspect.getfile(cls)).resolve(), *plugins}
+    return f"v{cls.version}+{sha256(b''.join(p.read_bytes() for p in sorted(files))).hexdigest()[:16]}"
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:

@@ -21,7 +21,7 @@ ITEMS = torch.stack([TARGET, TARGET.roll(1), torch.full_like(TARGET, -1)], 1)
 
 
 def _by_hand(name: str, row: int, item: int) -> float:
-    scores = PROBE.collab.score("train", PROMPTS.rows)[row].tolist()
+    scores: list[float] = PROBE.collab.score("train", PROMPTS.rows)[row].tolist()
     target = int(TARGET[row])
     if name == "hit":
         return float(item == target)
@@ -35,7 +35,7 @@ def _by_hand(name: str, row: int, item: int) -> float:
         paths = POLICY.catalogue.paths
         return float(sum(a == b for a, b in zip(paths[item], paths[target], strict=True)))
     popularity = PROBE.data.popularity
-    return 1 - popularity[item] / popularity.max()
+    return float(1 - popularity[item] / popularity.max())
 
 
 @pytest.mark.parametrize("name", [e.name for e in rewards])

@@ -68,8 +68,10 @@ def validate(suite: str, **options: Any) -> None:
     """Check a suite without training or reading data."""
     from rlrecbench import suite as suites
     from rlrecbench.data.datasets import data_dirs, locate
+    from rlrecbench.execute.runner import check_device
 
     checked = suites.load(suites.find(suite), options["sets"])
+    check_device(options["device"])
     for entry in checked.datasets:
         locate(entry.name, data_dirs(options["data_dir"]))
     cells = suites.expand(checked, data_dirs(options["data_dir"]), limit_users=options["limit_users"])

@@ -52,6 +52,7 @@ def run(**options: Any) -> int:
 
 def _tell(done: "Done") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from rlrecbench.execute.progress import duration
@@ -69,7 +70,7 @@ def _tell(done: "Done") -> None:
         for column in ("cell", "reason", "log"):
             table.add_column(column, overflow="fold")
         for name, failure in done.failures.items():
-            table.add_row(name, failure.reason, str(failure.log))
+            table.add_row(name, escape(failure.reason), str(failure.log))
         console.print(table)
     what = f"{done.computed} stages computed in {duration(done.seconds)}" if done.computed else "nothing to compute"
     console.print(f"\n{what}; results in [bold]{done.folder}[/]:", highlight=False)

@@ -22,6 +22,7 @@ def status(results: Path, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=str(results))
@@ -29,7 +30,7 @@ def status(results: Path, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     style = {"done": "green", "running": "yellow", "failed": "red", "to do": "dim"}
     for row in rows:
-        table.add_row(row["cell"], f"[{style[row['state']]}]{row['state']}[/]", row["detail"])
+        table.add_row(row["cell"], f"[{style[row['state']]}]{row['state']}[/]", escape(row["detail"]))
     Console().print(table)
     counts = {state: sum(r["state"] == state for r in rows) for state in style}
     click.echo(", ".join(f"{n} {state}" for state, n in counts.items() if n))

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from rlrecbench.config import digest
 from rlrecbench.errors import StoreError
 from rlrecbench.stages import Train, read_cost
@@ -36,16 +38,22 @@ def export(cell: Cell, results: Path, store: Store) -> None:
         StoreError: The results folder cannot be written.
     """
     folder, scored = cell.folder(results), store.path(cell.score)
+    files = {name: scored / name for name in ("users.parquet", "ranked.parquet")}
+    if cell.score.rank.train is not None:
+        files["train.jsonl"] = store.path(cell.score.rank.train) / "train.jsonl"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").unlink(missing_ok=True)
-        for name in ("users.parquet", "ranked.parquet"):
-            shutil.copyfile(scored / name, folder / name)
-        train = cell.score.rank.train
-        if train is not None:
-            shutil.copyfile(store.path(train) / "train.jsonl", folder / "train.jsonl")
+        with FileLock(results / ".lock"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.json").unlink(missing_ok=True)
+            for name, source in files.items():
+                shutil.copyfile(source, folder / f".{name}")
+                (folder / f".{name}").replace(folder / name)
+            _write_record(cell, folder, scored, store)
     except OSError as e:
         raise unwritable(folder, e) from e
+
+
+def _write_record(cell: Cell, folder: Path, scored: Path, store: Store) -> None:
     found = json.loads((scored / "metrics.json").read_text())
     record = {"schema": SCHEMA, **found, "cost": _cost(cell, store), "provenance": _provenance(cell, store)}
     write_atomic(folder / "metrics.json", json.dumps(record, indent=1) + "\n")
@@ -62,9 +70,10 @@ def is_exported(cell: Cell, results: Path) -> bool:
 
 def drop_stale(cells: list[Cell], results: Path) -> None:
     """Remove records that were made with other settings; the store still has what they were made from."""
-    for cell in cells:
-        if cell.folder(results).exists() and not is_exported(cell, results):
-            shutil.rmtree(cell.folder(results))
+    with FileLock(results / ".lock"):
+        for cell in cells:
+            if (cell.folder(results) / "metrics.json").exists() and not is_exported(cell, results):
+                shutil.rmtree(cell.folder(results))
 
 
 def protocol(cell: Cell) -> Json:
@@ -147,7 +156,7 @@ def commit() -> str | None:
     try:
         head = _git(folder, "rev-parse", "HEAD").strip()
         return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no").strip() else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 
@@ -189,7 +198,7 @@ def claim(results: Path, name: str, suite: Json, plan: Json) -> None:
                 f"{results} holds the results of suite {other!r}, not {name!r}; give another folder with --results DIR"
             )
     elif results.is_file() or (
-        results.is_dir() and any(p.name not in ("store", ".gitkeep", "README.md") for p in results.iterdir())
+        results.is_dir() and any(p.name not in ("store", ".gitkeep", ".lock", "README.md") for p in results.iterdir())
     ):
         raise StoreError(f"{results} is not a results folder and is not empty; give another folder with --results DIR")
     write_atomic(path, json.dumps(suite, indent=1) + "\n")

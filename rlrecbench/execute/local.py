@@ -3,16 +3,18 @@
 A stage that fails, or whose process dies, blocks its descendants and nothing else.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Literal
 
 from rlrecbench.errors import StoreError
@@ -151,7 +153,8 @@ class _Run:
     def _spawn(self) -> _Slot:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=main, args=(theirs, self.threads), daemon=True)
-        process.start()
+        with _no_main():
+            process.start()
         theirs.close()
         return _Slot(process, ours)
 
@@ -167,7 +170,10 @@ class _Run:
             order = Order(to_json(stage), self.plugins, str(self.store.root), self.again)
             slot.stage = stage
             self.display.start(index, stage)
-            slot.pipe.send(tuple(order))
+            try:
+                slot.pipe.send(tuple(order))
+            except OSError:
+                self._died(index)
             given = True
         return given
 
@@ -247,6 +253,17 @@ class _Run:
             if slot.process.is_alive():
                 slot.process.kill()
             slot.pipe.close()
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the main module, so that a worker does not run the user's script again before it begins."""
+    main_module = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main_module
 
 
 def _writable(store: Store) -> None:

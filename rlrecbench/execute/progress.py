@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from rlrecbench.store import Stage
@@ -123,7 +124,7 @@ class Display:
         if run.task is not None:
             self.bars.remove_task(run.task)
         self._refresh(waiting)
-        what = f"[red]failed[/]: {failure}" if failure else f"done in {duration(seconds)}"
+        what = f"[red]failed[/]: {escape(failure)}" if failure else f"done in {duration(seconds)}"
         if failure or not self.live:
             left = (
                 self.clock.left(list(self.running.values()), waiting, self.slots) if waiting or self.running else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlrecbench import suite as suites
 from rlrecbench.data.datasets import data_dirs
+from rlrecbench.errors import ConfigError
 from rlrecbench.execute import export
 from rlrecbench.execute.local import Failure, Policy, execute
 from rlrecbench.report import write_reports
@@ -71,6 +72,7 @@ def plan(suite: str, options: Options) -> Planned:
         BenchError: The suite, a name, or a data set is wrong.
     """
     checked = suites.load(suites.find(suite), options.sets)
+    check_device(options.device)
     cells = suites.expand(checked, data_dirs(options.data_dir), device=options.device, limit_users=options.limit_users)
     results = options.results or Path("results") / checked.name
     given = os.environ.get("RLRECBENCH_STORE")
@@ -80,6 +82,21 @@ def plan(suite: str, options: Options) -> Planned:
         results,
         Store(Path(given) if given else results.parent / "store"),
     )
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ConfigError: "cuda" was asked for and there is none.
+    """
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "--device cuda: torch sees no CUDA device here; use --device cpu or auto (rlrecbench doctor)"
+            )
 
 
 def run(suite: str, options: Options) -> Done:
@@ -93,14 +110,17 @@ def run(suite: str, options: Options) -> Done:
     folder, store, cells = planned.results, planned.store, planned.cells
     export.claim(folder, planned.suite.name, planned.suite.as_json(), export.plan_json(cells, store))
     export.drop_stale(cells, folder)
-    by_key = {cell.score.key: cell for cell in cells}
+    by_key: dict[str, list[suites.Cell]] = {}  # labels with equal settings share their stages
+    for cell in cells:
+        by_key.setdefault(cell.score.key, []).append(cell)
     for cell in cells:
         if options.policy != "always" and store.has(cell.score) and not export.is_exported(cell, folder):
             export.export(cell, folder, store)
 
     def on_done(stage: Stage) -> None:
         if isinstance(stage, Score):
-            export.export(by_key[stage.key], folder, store)
+            for cell in by_key[stage.key]:
+                export.export(cell, folder, store)
 
     report = execute(
         [cell.score for cell in cells if options.policy == "always" or not export.is_exported(cell, folder)],
@@ -112,7 +132,7 @@ def run(suite: str, options: Options) -> Done:
         quiet=options.quiet,
         on_done=on_done,
     )
-    failures = {by_key[k].name: f for k, f in report.failures.items() if k in by_key}
+    failures = {c.name: f for k, f in report.failures.items() for c in by_key.get(k, ())}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
     if not any(export.is_exported(cell, folder) for cell in cells):

@@ -68,9 +68,12 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
     from rlrecbench import registry, stages, store
 
     torch.set_num_threads(threads)
-    registry.load([Path(p) for p in order.plugins])
-    stage = store.from_json(order.stage)
     assert stages.Prepare.name  # noqa: S101 - importing stages has registered them
+    try:
+        registry.load([Path(p) for p in order.plugins])
+        stage = store.from_json(order.stage)
+    except BenchError as e:
+        return Message("failed", note=str(e))
     shelf = store.Store(Path(order.store))
     sent = 0.0
 

@@ -159,8 +159,9 @@ class T5Policy(Policy):
         return x.view(B, C, T, self.width)
 
     def head(self, states: Tensor) -> Tensor:
-        """Tied output layer, scaled by D^-0.5 as in T5."""
-        return F.linear(states * self.width**-0.5, self.t5.shared.weight).float()
+        """Tied output layer, scaled by D^-0.5 as in T5; float32 under autocast too, since scores are summed."""
+        with torch.autocast(states.device.type, enabled=False):
+            return F.linear(states.float() * self.width**-0.5, self.t5.shared.weight)
 
     # ---- search
 

@@ -17,7 +17,7 @@ _BUCKET = 50  # batches whose rows are sorted by length together
 
 @dataclass(frozen=True)
 class Budget:
-    """The training budget; a method's own defaults and settings override it under the same names.
+    """The training budget. A method class may have other defaults; what a suite says goes before them.
 
     Source: LETTER's training script (lr, weight decay, warm-up, epochs, patience), methods-semantic-ids 3.3.
     """
@@ -34,7 +34,7 @@ class Budget:
     patience: Count | None = 20  # evaluations without a better ndcg@10 before training stops
     eval_every: Count = 1  # epochs between evaluations on the validation part
     eval_examples: Count | None = None  # validation rows used, a fixed random subset; none: all
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # autocast; weights are float32 always
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # autocast (auto: on CUDA); weights stay float32
 
     def total_steps(self, rows: int) -> int:
         """Number of draws (batches) that the budget allows for ``rows`` training pairs."""

@@ -36,6 +36,9 @@ def save(
     best: dict[str, Tensor],
 ) -> None:
     """Write a checkpoint and remove the older ones."""
+    final = folder / f"checkpoint-{progress.step}"
+    if final.exists() and _evaluations(final) == len(progress.evaluations):
+        return
     temporary = folder / "checkpoint.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -49,9 +52,10 @@ def save(
     }
     save_file(plain(moments), temporary / "optimizer.safetensors")
     (temporary / "progress.json").write_text(json.dumps(asdict(progress)))
-    final = folder / f"checkpoint-{progress.step}"
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():  # the same step, before its evaluation
+        final.rename(folder / "checkpoint.old")
     temporary.rename(final)
+    shutil.rmtree(folder / "checkpoint.old", ignore_errors=True)
     for old in _all(folder):
         if old != final:
             shutil.rmtree(old)
@@ -59,6 +63,11 @@ def save(
 
 def load(folder: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]]:
     """Continue from the newest checkpoint; a fresh start if there is none."""
+    old = folder / "checkpoint.old"
+    if old.exists():  # killed between two renames
+        step = json.loads((old / "progress.json").read_text())["step"]
+        if not (folder / f"checkpoint-{step}").exists():
+            old.rename(folder / f"checkpoint-{step}")
     found = _all(folder)
     if not found:
         return Progress(), {}
@@ -76,15 +85,13 @@ def load(folder: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> 
     return Progress(**saved), load_file(best) if best.exists() else {}
 
 
-def clear(folder: Path) -> None:
-    """Remove all checkpoints."""
-    for path in [*_all(folder), folder / "checkpoint.tmp"]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Detach, move to the CPU and make contiguous; of tensors that share memory (tied weights) all are copied."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def _evaluations(path: Path) -> int:
+    return len(json.loads((path / "progress.json").read_text())["evaluations"])
 
 
 def _all(folder: Path) -> list[Path]:

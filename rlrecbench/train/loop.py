@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlrecbench.collab import Collab
@@ -183,6 +184,9 @@ class _Run:
         self.bare: Learner = self.accelerator.unwrap_model(self.learner)
         self.total = self.budget.total_steps(len(self.examples))
         self.per_epoch = math.ceil(len(self.examples) / self.budget.batch_size)
+        self.collab = job.collab.to(self.device) if job.collab is not None else None
+        self.finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self.reference_epoch = 0  # the reference made at the start is that of epoch 0
         self.popularity = torch.as_tensor(job.data.popularity, device=self.device)
         self.pool: Pool | None = None
         self.pool_epoch = -1
@@ -198,30 +202,40 @@ class _Run:
         before = state.seconds
         batches: list[Rows] = []
         epoch_of_batches = -1
-        while state.step < self.total and not state.stopped:
+        while True:
+            if self._evaluation_due():
+                self._save()
+                self._evaluate()
+                self._save()
+            if state.step == self.total or state.stopped:
+                break
             epoch, at = divmod(state.step, self.per_epoch)
             if epoch != epoch_of_batches:
-                batches, epoch_of_batches = (
-                    epoch_batches(self.examples, self.budget.batch_size, job.seed, epoch),
-                    epoch,
-                )
+                batches = epoch_batches(self.examples, self.budget.batch_size, job.seed, epoch)
+                epoch_of_batches = epoch
             self._refresh(epoch)
-            self._train_on(batches[at], epoch)
+            rows = batches[at]
+            if self.budget.max_examples is not None:
+                rows = rows[: max(1, self.budget.max_examples - state.examples)]
+            self._train_on(rows, epoch)
             state.step += 1
-            state.examples += len(batches[at])
+            state.examples += len(rows)
             state.seconds = before + time.perf_counter() - started
-            last = state.step == self.total
-            if last or (state.step % self.per_epoch == 0 and (epoch + 1) % self.budget.eval_every == 0):
-                self._evaluate(epoch)
-                state.seconds = before + time.perf_counter() - started
+            if time.perf_counter() - self.saved_at > 60 * job.checkpoint_minutes:
                 self._save()
-            elif time.perf_counter() - self.saved_at > 60 * job.checkpoint_minutes:
-                self._save()
-            if state.step % 5 == 0 or last:
+            if state.step % 5 == 0 or state.step == self.total:
                 best = f", best ndcg@10 {state.best:.4f}" if state.evaluations else ""
                 self._tell(f"epoch {epoch + 1}{best}")
         self.log_file.close()
         return Outcome(self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped)
+
+    def _evaluation_due(self) -> bool:
+        """Tell whether the model as it is now must be evaluated; a resumed run may find that it still must."""
+        step = self.state.step
+        if step == 0 or (self.state.evaluations and self.state.evaluations[-1][0] == step):
+            return False
+        epochs, rest = divmod(step, self.per_epoch)
+        return step == self.total or (rest == 0 and epochs % self.budget.eval_every == 0)
 
     def _tell(self, note: str) -> None:
         """Report progress; when the run is being stopped, the report raises and the state is saved first."""
@@ -259,7 +273,7 @@ class _Run:
         target = torch.as_tensor(self.examples.target[rows], device=self.device)
         stream_of = generator(self.job.seed, "draw", *name, device=self.device)
         self.bare.policy.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             draw = Draw(
                 prompts,
                 target,
@@ -268,7 +282,7 @@ class _Run:
                 self.popularity,
                 progress,
                 epoch,
-                self.job.collab,
+                self.collab,
             )
             drawn = self.method.candidates(draw)
             drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
@@ -279,26 +293,43 @@ class _Run:
 
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""
+        folder, every = self.job.folder, self.method.reference
+        if isinstance(every, int) and self.reference_epoch != (begin := epoch // every * every):
+            self._renew_reference(folder / f"reference-{begin}.safetensors")
+            self.reference_epoch = begin
         period = self.method.redraw
-        if isinstance(self.method.reference, int) and epoch % self.method.reference == 0 and self._first_of(epoch):
-            self.bare.__dict__["reference"] = copy.deepcopy(self.bare.policy).requires_grad_(False).eval()
         if period == 0:
             return
         begin = 0 if period is None else epoch // period * period
         if self.pool_epoch == begin:
             return
-        path = self.job.folder / f"draws-{begin}.safetensors"
+        path = folder / f"draws-{begin}.safetensors"
         if path.exists():
             self.pool = Pool.read(path)
         else:
+            if begin:
+                self._save()
             self.pool = self._fill(begin)
-            for old in self.job.folder.glob("draws-*.safetensors"):
-                old.unlink()
             self.pool.write(path)
         self.pool_epoch = begin
 
-    def _first_of(self, epoch: int) -> bool:
-        return self.state.step == epoch * self.per_epoch
+    def _renew_reference(self, path: Path) -> None:
+        """Take the policy as it is now as the reference, or what an interrupted try took at this point."""
+        reference = self.bare.__dict__["reference"]
+        if not path.exists():
+            save_file(checkpoint.plain(self.bare.policy.state_dict()), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+        reference.load_state_dict(load_file(path, device=str(self.device)))
+
+    def _drop_outdated(self) -> None:
+        """Remove draws and references that no resumed run can ask for: the checkpoint is past their epoch."""
+        now = self.state.step // self.per_epoch
+        for kind in ("draws", "reference"):
+            made = {int(p.stem.partition("-")[2]): p for p in self.job.folder.glob(f"{kind}-*.safetensors")}
+            current = max((epoch for epoch in made if epoch <= now), default=0)
+            for epoch, path in made.items():
+                if epoch < current:
+                    path.unlink()
 
     def _fill(self, epoch: int) -> Pool:
         todo = min(self.total - epoch * self.per_epoch, self.per_epoch)
@@ -311,7 +342,8 @@ class _Run:
             drawn, kept = self._draw(rows, epoch, epoch * self.per_epoch / self.total, epoch, int(rows[0]))
             if fixed is not None:
                 prompts = prompts_of(self.examples, "train", rows, self.device)
-                kept["ref_tokens"] = tokens_of(fixed, self.method, prompts, drawn.items)
+                with self.accelerator.autocast():
+                    kept["ref_tokens"] = tokens_of(fixed, self.method, prompts, drawn.items)
             return drawn, kept
 
         def tick(done: int, total: int) -> None:
@@ -331,7 +363,7 @@ class _Run:
         prompts = prompts_of(self.examples, "train", rows, self.device)
         if state.step == 0:
             self.bare.eval()
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 self.method.begin(self.bare.step(Batch(drawn, prompts, kept, epoch, progress, None)))
         self.learner.train(self.method.dropout)
         factor = self.budget.lr_factor(state.step, self.total)
@@ -359,13 +391,11 @@ class _Run:
                 self.accelerator.autocast(),
             ):
                 loss = self.learner(micro) * share
+            self.finite &= loss.detach().isfinite()
+            if micro.log is not None:
+                self._must_be_finite()
             self.accelerator.backward(loss)
             if micro.log is not None:
-                if not math.isfinite(float(loss.detach())):
-                    raise BenchError(
-                        f"the loss is {float(loss.detach())} at step {self.state.step}; lower lr "
-                        f"(now {self.budget.lr}) or set clip"
-                    )
                 for name, value in {"loss": float(loss.detach()) / share, **micro.log}.items():
                     self.log.setdefault(name, []).append(value)
         if self.budget.clip is not None:
@@ -374,10 +404,17 @@ class _Run:
                 self.log.setdefault("grad_norm", []).append(float(norm))
         self.optimizer.step()
 
+    def _must_be_finite(self) -> None:
+        if not bool(self.finite):
+            raise BenchError(
+                f"the loss was not finite by step {self.state.step}; lower lr (now {self.budget.lr}) or set clip"
+            )
+
     # --- evaluation, log, checkpoints --------------------------------------------------------------------
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self) -> None:
         state = self.state
+        epoch = (state.step - 1) // self.per_epoch
         value = self._validate()
         state.evaluations.append((state.step, value))
         if value > state.best:
@@ -400,14 +437,19 @@ class _Run:
         targets = torch.as_tensor(valid.target, device=self.device)
         batches = by_length(valid, rows, self.job.rank_batch)
         fitted = self.method.fit(self.job.data)
+
+        def told(part: Rows) -> Rows:
+            self.report(self.state.step, self.total, f"validating on {len(rows)} rows")
+            return part
+
         jobs = (
             RankJob(
-                prompts_of(valid, "valid", part, self.device),
+                prompts_of(valid, "valid", told(part), self.device),
                 _SELECT_K,
                 self.job.beams,
                 self.job.seed,
                 self.bare.policy,
-                self.job.collab,
+                self.collab,
                 fitted,
             )
             for part in batches
@@ -430,7 +472,9 @@ class _Run:
     def _save(self) -> None:
         self.log_file.flush()
         self.state.log_bytes = (self.job.folder / "train.jsonl").stat().st_size
+        self._must_be_finite()
         checkpoint.save(self.job.folder, self.bare, self.optimizer, self.state, self.best)
+        self._drop_outdated()
         self.saved_at = time.perf_counter()
 
 

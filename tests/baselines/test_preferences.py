@@ -19,7 +19,9 @@ def _step(logp: list[list[float]], ref: list[list[float]], items: list[list[int]
     """A step whose candidates have one token each, with the given log-probabilities."""
     probe = Probe(FineTune())
     prompts = Prompts("train", torch.arange(len(items)), torch.zeros(len(items), 1, dtype=torch.int64))
-    step = Step(Drawn(torch.tensor(items)), prompts, probe.policy(), "vocab", {}, reference=lambda: torch.tensor(ref)[..., None])
+    step = Step(
+        Drawn(torch.tensor(items)), prompts, probe.policy(), "vocab", {}, reference=lambda: torch.tensor(ref)[..., None]
+    )
     step.__dict__["logp_tokens"] = torch.tensor(logp, requires_grad=True)[..., None]
     return step
 
@@ -42,7 +44,7 @@ def test_dpo_by_hand() -> None:
 
 
 def test_dpo_gradient_is_beta_times_the_wrong_probability() -> None:
-    """d loss / d logp of the target = -beta sigmoid(-margin), of the negative the opposite (one prompt)."""
+    """D loss / d logp of the target = -beta sigmoid(-margin), of the negative the opposite (one prompt)."""
     step = _step([[-1.0, -5.0]], [[-2.0, -4.0]], [[0, 5]])
     loss = _method("dpo", {"beta": 0.5}).loss(step)
     (grad,) = torch.autograd.grad(loss, step.logp_tokens)
@@ -76,5 +78,3 @@ def test_sft_is_the_cross_entropy_of_the_library(reduction: str, share: float) -
         logits = learner.policy.head(states)
     nll = torch.nn.functional.cross_entropy(logits.flatten(0, 2), paths.flatten(), reduction="sum")
     assert float(loss) == pytest.approx(float(nll) / len(paths) * share, rel=1e-5)
-
-
