@@ -1,6 +1,9 @@
 """Where the tests find data: the shared folder when there is one, and ml-100k inside recbole always."""
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run one process per core
+
 from collections.abc import Callable
 from pathlib import Path
 
