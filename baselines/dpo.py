@@ -15,7 +15,7 @@ class DPO(FineTune):
 
     reference = "start"
     dropout = False  # trl's default: policy and reference then differ only by training
-    budget = {"lr": 1e-5, "epochs": 3, "warmup": 0.05}  # noqa: RUF012 - never changed; methods-semantic-ids.md 11
+    budget = {"lr": 1e-5, "epochs": 3, "warmup": 0.05}  # lr: S-DPO's and trl's order of magnitude
 
     beta: Positive = 0.1  # per nat of log-ratio; trl
     sft_weight: Weight = 0.0  # weight of the target's likelihood beside the preference; 0 as in the paper

@@ -41,7 +41,7 @@ class Tiger(Backbone):
     """T5 from scratch over semantic ids from item text: 3 codes of 256 and a collision code."""
 
     preset: Literal["paper", "tiny"] = "paper"  # paper: 4 + 4 layers, width 128; LETTER's TIGER configuration
-    ids: IdSettings = IdSettings()  # noqa: RUF009 - frozen; how items get their codes
+    ids: IdSettings = IdSettings()  # how items get their codes
     dropout: Share | None = None  # none: the preset's, 0.1
 
     def policy(self, identifiers: Identifiers, data: Dataset, seed: int) -> Policy:
@@ -74,7 +74,7 @@ class Tiger(Backbone):
 class Letter(Tiger):
     """T5 from scratch over LETTER's semantic ids: 4 codes of 256, as released by the authors."""
 
-    ids: IdSettings = IdSettings(kind="released")  # noqa: RUF009 - frozen; the authors' index
+    ids: IdSettings = IdSettings(kind="released")  # the authors' index
 
 
 def catalogue_of(identifiers: Identifiers) -> Catalogue:

@@ -4,7 +4,7 @@ Every test takes D = metric of A minus metric of B, [S, U], same seeds and same 
 returns a :class:`Test`. ``two_way`` and ``t_seeds`` speak of methods (another training seed may come out
 differently); ``t_users``, ``permutation`` and ``bootstrap`` speak of the S pairs of checkpoints at hand.
 
-Source: the design's evaluation.md, "Statistics"; Cameron, Gelbach and Miller (2011) for two-way clustering.
+Source: Cameron, Gelbach and Miller (2011) for two-way clustering.
 """
 
 from collections.abc import Callable, Sequence

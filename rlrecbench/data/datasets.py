@@ -160,7 +160,7 @@ def beauty() -> DatasetSpec:
             mean_test_history 7.15  users_truncated_at_test 1019
             items_unseen 33  test_targets_unseen 138  test_targets_repeated 0
         """),
-        source="S3-Rec, LETTER and IDGenRec on GitHub; data card; methods-semantic-ids.md section 1.2",
+        source="S3-Rec, LETTER and IDGenRec on GitHub; data card; counts of the released files",
         content="54632de5777f86fdb53fe4578592511dfd03c8254661d7bafefbc83f5c64c5d0",
     )
 
@@ -179,7 +179,7 @@ def yelp() -> DatasetSpec:
             mean_test_history 8.13  users_truncated_at_test 2398  distinct_titles 15340
             items_unseen 14  test_targets_unseen 73  test_targets_repeated 2027  test_targets_just_seen 672
         """),
-        source="S3-Rec and LETTER on GitHub; data card; methods-semantic-ids.md section 1.2",
+        source="S3-Rec and LETTER on GitHub; data card; counts of the released files",
         content="fcf2725c6e65fbb8f74c645abc764d7c95e410f5aa16fd571e354bca9d763e2d",
     )
 
@@ -257,7 +257,7 @@ def movies_and_tv() -> DatasetSpec:
 
 
 def _flower(name: str, title: str, published: str, content: str) -> DatasetSpec:
-    source = "Mr-Peach0301/Flower on GitHub; data card; methods-titles.md section 1.8"
+    source = "Mr-Peach0301/Flower on GitHub; data card; counts of the released files"
     return DatasetSpec(name, title, "examples", 10, _printed(published), source, content)
 
 

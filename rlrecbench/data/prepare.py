@@ -4,9 +4,9 @@ Leave-one-out, with x_1 .. x_n a user's items from the oldest to the newest (equ
 order): test is x_1..x_{n-1} -> x_n, validation x_1..x_{n-2} -> x_{n-1}, and every prefix x_1..x_{i-1} -> x_i
 with i = 2..n-2 is a training pair. A history is never empty, so a user with n = 1 gives nothing, with n = 2
 only the test row, with n = 3 test and validation, and training pairs begin with n = 4.
-Source: methods-semantic-ids.md section 1.3 (LETTER, TIGER, S3-Rec, LC-Rec).
+Source: the protocol of LETTER, TIGER, S3-Rec and LC-Rec.
 
-Examples: the released rows, in the order of the files. Source: methods-titles.md section 1.7 (Flower).
+Examples: the released rows, in the order of the files. Source: Flower.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from rlrecbench.metrics.lists import Lists
 from rlrecbench.metrics.reference import Floats
 from rlrecbench.metrics.spec import metric
 
-PSEUDO_COUNT = 0.5  # below the 1 of an item seen once; Source: ours, evaluation.md asks for a stated one
+PSEUDO_COUNT = 0.5  # below the 1 of an item seen once; Source: ours
 
 
 @metric("kl-popularity", better="lower", level="list")

@@ -3,7 +3,7 @@
 GP(g) is the group's share of the top-k recommendations of all users, GH(g) its share of the occurrences in
 the training histories. Invalid entries have no group and are left out of GP.
 
-Source: Flower, section 4.1; methods-titles.md, 6.3.
+Source: Flower, section 4.1, and its released metric code.
 """
 
 import numpy as np

@@ -25,7 +25,7 @@ class Reference:
         item_frequency: Occurrences of each item, [N].
         group_of: Popularity group of each title, 0 the most popular; unseen titles are in group 7, [T].
 
-    Source: Flower's released groups8 files, which this reproduces (methods-titles.md, 1.10).
+    Source: Flower's released groups8 files, which this reproduces.
     """
 
     titles: list[str]

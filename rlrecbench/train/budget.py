@@ -19,7 +19,7 @@ _BUCKET = 50  # batches whose rows are sorted by length together
 class Budget:
     """The training budget. A method class may have other defaults; what a suite says goes before them.
 
-    Source: LETTER's training script (lr, weight decay, warm-up, epochs, patience), methods-semantic-ids 3.3.
+    Source: LETTER's training script (lr, weight decay, warm-up, epochs, patience).
     """
 
     epochs: Count = 200  # passes over the training pairs

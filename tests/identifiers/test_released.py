@@ -12,7 +12,7 @@ import pytest
 from rlrecbench.errors import DataError
 from rlrecbench.identifiers.released import find, read, released_checksum
 
-# methods-semantic-ids.md, section 2.3: items, unique, colliding, biggest group, codes used
+# Counted on the released files: items, unique, colliding, biggest group, codes used
 # at level 1, perplexities, prefixes.
 PUBLISHED = {
     "beauty": (12_101, 12_088, 24, 3, 197, [82.7, 248.6, 247.6, 246.6], [197, 7_931, 11_696, 12_088]),

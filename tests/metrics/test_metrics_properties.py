@@ -163,7 +163,7 @@ def test_a_broken_entry_never_raises_accuracy(case: tuple[Dataset, Lists], data:
 
 
 def test_divergence_vector() -> None:
-    """Source: methods-titles.md, 7.8; the key outside the catalogue is dropped, then kept."""
+    """The released code on these vectors; the key outside the catalogue is dropped, then kept."""
     epsilon = float(np.finfo(float).eps)
     t, r = np.array([4, 3, 2, 1]), np.array([7, 2, 0, 0])
     assert (kl(t, r, epsilon), kl(r, t), js(t, r)) == pytest.approx((10.744158, 0.450514, 0.137714), abs=1e-6)

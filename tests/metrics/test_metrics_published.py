@@ -13,12 +13,12 @@ from rlrecbench.data.prepare import DataOptions, prepare
 from rlrecbench.metrics import Lists, Reference, evaluate, standard
 
 SharedData = Callable[[str], Path]
-MASS = {  # Source: methods-titles.md, 1.10
+MASS = {  # Source: constants in Flower's calc.py
     "cds_and_vinyl": [0.429191, 0.170719, 0.118092, 0.090899, 0.071239, 0.056427, 0.041347, 0.022087],
     "video_games": [0.480978, 0.172522, 0.109910, 0.079473, 0.061128, 0.046734, 0.033189, 0.016066],
     "movies_and_tv": [0.392671, 0.179736, 0.127475, 0.097638, 0.078133, 0.060719, 0.043097, 0.020532],
 }
-FLOOR = {  # Source: methods-semantic-ids.md, 1.2
+FLOOR = {  # Source: counted on the released files
     "beauty": {"recall@5": 0.0072, "ndcg@5": 0.0040, "recall@10": 0.0114, "ndcg@10": 0.0053},
     "yelp": {"recall@5": 0.0058, "ndcg@5": 0.0038, "recall@10": 0.0100, "ndcg@10": 0.0051},
 }

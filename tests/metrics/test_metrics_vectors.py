@@ -1,4 +1,4 @@
-"""The released metric code's own numbers, as tabulated for three cases (methods-titles.md, 6.6)."""
+"""The released metric code's own numbers, as tabulated for three cases."""
 
 import numpy as np
 import pytest

@@ -143,7 +143,7 @@ def test_flops_count_the_weights() -> None:
 
 
 def test_parameter_count_of_the_paper(make: Make) -> None:
-    """Encoder 1,836,352 and decoder 2,623,296 (methods-semantic-ids.md, 3.1) and 1,025 embeddings."""
+    """Encoder 1,836,352 and decoder 2,623,296 (counted on LETTER's configuration) and 1,025 embeddings."""
     policy = make([[1, 257, 513, 769]], vocab=1025, shape=PRESETS["paper"])
     assert policy.parameters_trained == 1_836_352 + 2_623_296 + 1025 * 128
 
