@@ -106,14 +106,14 @@ class Collaborate(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write item vectors and user states."""
-        import torch
-
         from rlrecbench import collab
+        from rlrecbench.device import device_of
 
-        device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
         start = time.perf_counter()
         data = self.data.load(store)
-        collab.train(data, build(collab.SASRec, self.settings, "collab"), self.seed, folder, report, device)
+        collab.train(
+            data, build(collab.SASRec, self.settings, "collab"), self.seed, folder, report, device_of(self.device)
+        )
         _write_cost(folder, train_s=time.perf_counter() - start)
 
 
@@ -241,16 +241,14 @@ class Rank(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write the ranked lists: row of the test part, rank, item, score."""
-        import torch
-
+        from rlrecbench.device import device_of
         from rlrecbench.method import RankJob, methods
         from rlrecbench.train.budget import by_length
         from rlrecbench.train.loop import prompts_of
 
         data = self.data.load(store)
         ranker = build(methods[self.method], self.settings, self.method)
-        cpu = self.device == "cpu" or not torch.cuda.is_available()
-        device = torch.device("cpu" if cpu else "cuda")
+        device = device_of(self.device)
         policy = self.train.load(store, data).to(device).eval() if self.train is not None else None
         collab = _collab(self.collab, store)
         collab = collab.to(device) if collab is not None else None

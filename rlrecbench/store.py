@@ -20,7 +20,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from rlrecbench.config import canonical, digest, plain
 from rlrecbench.errors import StoreError
@@ -121,24 +121,23 @@ class Store:
         return self.path(stage).with_suffix(".beat")
 
     @contextlib.contextmanager
-    def lock(self, stage: Stage, wait_s: float = -1) -> Iterator[None]:
-        """Hold the stage's lock across processes.
+    def lock(self, stage: Stage) -> Iterator[None]:
+        """Hold the stage's lock across processes, waiting for whoever computes it now.
 
         Raises:
-            StoreError: The lock was not free within ``wait_s`` seconds (negative: wait for ever), or the
-                folder cannot be written.
+            StoreError: The folder cannot be written.
         """
         path = self.path(stage).with_suffix(".lock")
+        lock = FileLock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path, timeout=wait_s):
-                yield
-        except Timeout as e:
-            raise StoreError(f"{stage.label} is being computed by another run (lock {path})") from e
-        except (PermissionError, OSError) as e:
-            if isinstance(e, OSError) and e.filename not in (str(path), str(path.parent), None):
-                raise
+            lock.acquire()
+        except OSError as e:
             raise unwritable(path, e) from e
+        try:
+            yield
+        finally:
+            lock.release()
 
     def ensure(self, stage: Stage, report: Report = silent, *, again: bool = False) -> bool:
         """Compute and publish a stage unless it is done; its parents must be.

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from rlrecbench.errors import StoreError
-from rlrecbench.store import Report, Stage, Store, closure, from_json, silent, stage, to_json, write_atomic
+from rlrecbench.store import Report, Stage, Store, closure, from_json, stage, to_json, write_atomic
 
 
 @stage
@@ -147,5 +147,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
             Store(tmp_path / "store").ensure(Number(1))
 
 
-def test_silent_reports_nothing() -> None:
-    silent(1.0, 2.0, "x")
+@stage
+@dataclass(frozen=True)
+class Offline(Stage):
+    """Fail as a library does that cannot reach its hub: an OSError without a file."""
+
+    name: ClassVar[str] = "test-offline"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Fail."""
+        raise OSError("cannot load the tokenizer")
+
+
+def test_a_librarys_error_is_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^cannot load the tokenizer$"):
+        Store(tmp_path / "store").ensure(Offline())

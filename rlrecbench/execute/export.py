@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from rlrecbench.config import digest
+from rlrecbench.device import device_of
 from rlrecbench.errors import StoreError
 from rlrecbench.stages import Train, read_cost
 from rlrecbench.store import Stage, Store, closure, unwritable, write_atomic
@@ -176,7 +177,7 @@ def machine(device: str) -> str:
 
     import torch
 
-    if device != "cpu" and torch.cuda.is_available():
+    if device_of(device).type == "cuda":
         return str(torch.cuda.get_device_name())
     return f"cpu ({platform.machine()})"
 

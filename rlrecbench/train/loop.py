@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rlrecbench.collab import Collab
 from rlrecbench.data.frame import Dataset, Examples, Part
+from rlrecbench.device import device_of
 from rlrecbench.errors import BenchError
 from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Ranker, RankJob, Step
 from rlrecbench.policy.base import Policy
@@ -170,7 +171,7 @@ class _Run:
         self.job, self.report = job, report
         self.method, self.budget, self.examples = job.method, job.budget, job.data.train
         AcceleratorState._reset_state()  # one per process otherwise, with the first training's precision
-        cpu = job.device == "cpu" or (job.device == "auto" and not torch.cuda.is_available())
+        cpu = device_of(job.device).type == "cpu"
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self._bfloat16(cpu) else "no")
         self.device = self.accelerator.device
         torch.manual_seed(stream(job.seed, "heads"))

@@ -19,6 +19,7 @@ from rlrecbench.data.frame import Examples
 from rlrecbench.errors import BenchError
 from rlrecbench.method import Draw, FineTune, Step, methods
 from rlrecbench.policy.t5 import T5Policy
+from rlrecbench.store import Report
 from rlrecbench.train import Budget, TrainJob, train
 from rlrecbench.train.budget import by_length, epoch_batches
 from rlrecbench.train.loop import Outcome, tokens_of
@@ -79,21 +80,26 @@ def test_every_row_once_an_epoch_in_batches_of_like_length(lengths: list[int], s
     assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3])
-@pytest.mark.parametrize("name", ["sft", "dpo", "gflowgr-tb"])
-def test_stopped_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path, name: str, stop_at: int) -> None:
-    whole = train(_job(tmp_path / "a", name))
+def _stop(at: int) -> Report:
+    """Interrupt at the given report of a step."""
     calls = 0
 
     def stop(done: float, total: float, note: str) -> None:
         nonlocal calls
         calls += note.startswith("epoch")
-        if calls == stop_at:
+        if calls == at:
             raise KeyboardInterrupt
 
+    return stop
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize("name", ["sft", "dpo", "gflowgr-tb"])
+def test_stopped_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path, name: str, stop_at: int) -> None:
+    whole = train(_job(tmp_path / "a", name))
     (tmp_path / "b").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        train(_job(tmp_path / "b", name), stop)
+        train(_job(tmp_path / "b", name), _stop(stop_at))
     resumed = train(_job(tmp_path / "b", name))
     assert _same(whole, resumed)
     assert (resumed.steps, resumed.examples, resumed.best) == (whole.steps, whole.examples, whole.best)
@@ -201,17 +207,9 @@ def test_rounds_of_self_play_resume_exactly(tmp_path: Path, stop_at: int) -> Non
     """Five epochs of 8 steps, a report every 5 steps: stops in every phase, before and after a renewal."""
     budget = {"epochs": 5, "eval_every": 4, "lr": 3e-3}
     whole = train(replace(_job(tmp_path / "a", budget=budget), method=SelfPlay()))
-    calls = 0
-
-    def stop(done: float, total: float, note: str) -> None:
-        nonlocal calls
-        calls += note.startswith("epoch")
-        if calls == stop_at:
-            raise KeyboardInterrupt
-
     (tmp_path / "b").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        train(replace(_job(tmp_path / "b", budget=budget), method=SelfPlay()), stop)
+        train(replace(_job(tmp_path / "b", budget=budget), method=SelfPlay()), _stop(stop_at))
     assert _same(whole, train(replace(_job(tmp_path / "b", budget=budget), method=SelfPlay())))
 
 
