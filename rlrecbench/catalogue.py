@@ -60,12 +60,20 @@ class Catalogue:
         vocab: Size of the token vocabulary V; token ids are below it.
         content: Leading tokens of a path that say what the item is; what follows only tells equal items
             apart (a collision code). None: all of them.
+        terminator: The token that ends every path, if there is one, as behind a title.
 
     Raises:
-        ValueError: There is no item, a path is empty or a proper prefix of another, or a token is out of range.
+        ValueError: There is no item, a path is empty or a proper prefix of another, a token is out of range,
+            or a path does not end with the terminator.
     """
 
-    def __init__(self, paths: Sequence[Sequence[int]] | Ints, vocab: int, content: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Sequence[int]] | Ints,
+        vocab: int,
+        content: int | None = None,
+        terminator: int | None = None,
+    ) -> None:
         if len(paths) == 0:
             raise ValueError("a catalogue needs at least one item")
         self.n_items = len(paths)
@@ -79,6 +87,9 @@ class Catalogue:
             raise ValueError(f"item {int(np.argmin(self.lengths))} has an empty path")
         if (self.paths[inside] < 0).any() or (self.paths[inside] >= vocab).any():
             raise ValueError(f"token ids must lie in 0..{vocab - 1}")
+        if terminator is not None and (self.paths[np.arange(self.n_items), self.lengths - 1] != terminator).any():
+            raise ValueError(f"every path must end with the terminator {terminator}")
+        self.terminator = terminator
         self.trie, self.nodes = _grow(self.paths)
         self.content = self.paths.shape[1] if content is None else content
         self.leaf_of = self.nodes[np.arange(self.n_items), self.lengths - 1]
@@ -130,6 +141,28 @@ class Catalogue:
             cache[device] = (
                 torch.as_tensor(self._start, device=device),
                 torch.as_tensor(self._items, device=device),
+            )
+        return cache[device]
+
+    def spans(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Items in the order of their paths, and where in it each node's items stand.
+
+        The items below node n are ``order[first[n]:last[n]]``. Returns (order [N], first [nodes], last [nodes]).
+        """
+        cache: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = self.__dict__.setdefault("_spans", {})
+        if device not in cache:
+            order = np.lexsort(self.paths.T[::-1])
+            place = np.empty(self.n_items, np.int64)
+            place[order] = np.arange(self.n_items)
+            first = np.full(self.trie.n_nodes, self.n_items)
+            first[0] = 0
+            inside = self.nodes >= 0
+            np.minimum.at(first, self.nodes[inside], np.broadcast_to(place[:, None], inside.shape)[inside])
+            count = self.flows(np.ones(self.n_items)).astype(np.int64)
+            cache[device] = (
+                torch.as_tensor(order, device=device),
+                torch.as_tensor(first, device=device),
+                torch.as_tensor(first + count, device=device),
             )
         return cache[device]
 

@@ -20,11 +20,12 @@ from rlrecbench.catalogue import Catalogue
 from rlrecbench.collab import Collab
 from rlrecbench.config import build, plain
 from rlrecbench.data.frame import Dataset, Examples
-from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Ranker, RankJob, methods
+from rlrecbench.method import Draw, FineTune, Prompts, Ranker, RankJob, methods
+from rlrecbench.policy.base import Policy
 from rlrecbench.policy.t5 import PRESETS, T5Policy
 from rlrecbench.seeds import generator
 from rlrecbench.train import Budget, TrainJob, train
-from rlrecbench.train.loop import Batch, Learner, cut, prompts_of, tokens_of
+from rlrecbench.train.loop import Batch, Learner, cut, draw_batch, prompts_of
 
 _B = 24
 Check = Callable[["Probe"], str]
@@ -79,6 +80,9 @@ class Probe:
                 for p in ("train", "valid", "test")
             },
         )
+        self.text = torch.nn.functional.normalize(
+            torch.as_tensor(rng.normal(size=(self.data.n_items, 8)), dtype=torch.float32)
+        )
 
     @property
     def tuner(self) -> FineTune:
@@ -107,16 +111,19 @@ class Probe:
                     p.add_(0.02 * torch.randn_like(p))
         return Learner(policy, self.tuner, reference.eval() if reference is not None else None).eval()
 
-    def batch(self, policy: T5Policy, seed: int = 0, progress: float = 0.5) -> Batch:
-        """Draw for the first prompts, as the training loop does."""
+    def draw(self, policy: Policy, seed: int = 0, progress: float = 0.5, epoch: int = 0) -> Draw:
+        """A batch of the first prompts, for which candidates can be drawn."""
         prompts, target = self.prompts()
-        popularity = torch.as_tensor(self.data.popularity)
-        draw = Draw(prompts, target, policy, generator(seed, "check"), popularity, progress, 0, self.collab)
-        with torch.no_grad():
-            drawn = self.tuner.candidates(draw)
-        drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
-        kept = {"old_tokens": tokens_of(policy, self.tuner, prompts, drawn.items)} if self.tuner.updates > 1 else {}
-        return Batch(drawn, prompts, kept, 0, progress, {})
+        return Draw(
+            prompts, target, policy, generator(seed, "check"), torch.as_tensor(self.data.popularity), progress, epoch,
+            self.collab, torch.as_tensor(self.data.frequency), self.text,
+        )  # fmt: skip
+
+    def batch(self, learner: Learner, seed: int = 0, progress: float = 0.5, epoch: int = 0) -> Batch:
+        """Draw for the first prompts, as the training loop does."""
+        draw = self.draw(learner.policy, seed, progress, epoch)
+        drawn, kept = draw_batch(learner, draw)
+        return Batch(drawn, draw.prompts, kept, epoch, progress, {})
 
     def prompts(self) -> tuple[Prompts, Tensor]:
         """The first prompts and their targets."""
@@ -138,7 +145,7 @@ class Probe:
         budget = build(Budget, {**dict(self.tuner.budget), "epochs": epochs, "batch_size": 32}, "check")
         job = TrainJob(
             data=self.data, policy=self.policy(), method=self.tuner, budget=budget, seed=1, folder=folder,
-            collab=self.collab, beams=10, device="cpu",
+            collab=self.collab, text=self.text, beams=10, device="cpu",
         )  # fmt: skip
         return train(job, report).weights
 
@@ -152,11 +159,12 @@ def round_trip(probe: Probe) -> str:
 
 def candidates(probe: Probe) -> str:
     """Candidates are [B, C] item ids, and the same stream draws the same."""
-    items = probe.batch(probe.policy()).drawn.items
+    learner = probe.learner()
+    items = probe.batch(learner).drawn.items
     _must(items.shape[0] == _B and items.ndim == 2, f"shape {tuple(items.shape)}, expected [{_B}, C]")
     _must(items.dtype == torch.int64, f"dtype {items.dtype}, expected int64")
     _must(int(items.min()) >= -1 and int(items.max()) < probe.data.n_items, "an id is outside -1..N-1")
-    _must(torch.equal(items, probe.batch(probe.policy()).drawn.items), "two draws from the same stream differ")
+    _must(torch.equal(items, probe.batch(learner).drawn.items), "two draws from the same stream differ")
     return f"C = {items.shape[1]}"
 
 
@@ -164,10 +172,10 @@ def no_leak(probe: Probe) -> str:
     """No candidate but the first column is the target, shares its leaf, or comes from the history."""
     if probe.tuner.rollouts:
         return "not asked of a method that declares rollouts"
-    policy = probe.policy()
-    items = probe.batch(policy).drawn.items[:, 1:]
+    learner = probe.learner()
+    items = probe.batch(learner).drawn.items[:, 1:]
     prompts, target = probe.prompts()
-    leaf = policy.trie.leaf_of
+    leaf = learner.policy.trie.leaf_of
     leaked = (leaf[items.clamp(min=0)] == leaf[target][:, None]) & (items >= 0)
     seen = (items[:, :, None] == prompts.history[:, None, :]).any(2) & (items >= 0)
     _must(not leaked.any(), f"{int(leaked.sum())} candidates are the target or share its leaf")
@@ -178,7 +186,7 @@ def no_leak(probe: Probe) -> str:
 def scalar_loss(probe: Probe) -> str:
     """The loss is a finite scalar and its gradient reaches the backbone."""
     learner = probe.learner()
-    loss = learner(probe.batch(learner.policy))  # type: ignore[arg-type]  # a T5Policy here
+    loss = learner(probe.batch(learner))
     _must(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}")
     _must(bool(loss.isfinite()), f"the loss is {loss.detach()}")
     loss.backward()
@@ -191,7 +199,7 @@ def scalar_loss(probe: Probe) -> str:
 def permutation(probe: Probe) -> str:
     """Permuting the prompts changes nothing."""
     learner = probe.learner()
-    batch = probe.batch(learner.policy)  # type: ignore[arg-type]
+    batch = probe.batch(learner)
     order = torch.randperm(_B, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         one, two = float(learner(batch)), float(learner(cut(batch, order)))
@@ -202,7 +210,7 @@ def permutation(probe: Probe) -> str:
 def micro_batches(probe: Probe) -> str:
     """Micro-batches of 1 x N and N x 1 prompts give the same gradient."""
     learner = probe.learner()
-    batch = probe.batch(learner.policy)  # type: ignore[arg-type]
+    batch = probe.batch(learner)
     whole = _gradient(learner, [batch])
     parts = _gradient(learner, [cut(batch, torch.arange(i, i + 4)) for i in range(0, _B, 4)])
     worst = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-12))
@@ -213,7 +221,7 @@ def micro_batches(probe: Probe) -> str:
 def improves(probe: Probe) -> str:
     """Twenty steps on one batch improve the objective."""
     learner = probe.learner()
-    batch = probe.batch(learner.policy)  # type: ignore[arg-type]
+    batch = probe.batch(learner)
     with torch.no_grad():
         probe.tuner.begin(learner.step(batch))
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3, weight_decay=0)

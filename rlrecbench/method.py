@@ -21,7 +21,7 @@ from rlrecbench.data.frame import Dataset, Part
 from rlrecbench.errors import BenchError
 from rlrecbench.policy.base import Encoded, Policy
 from rlrecbench.policy.score import TokenScores, score
-from rlrecbench.policy.search import beam, rank_items, sample
+from rlrecbench.policy.search import beam, rank_items, sample, sample_unmasked
 from rlrecbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -82,19 +82,25 @@ class Ranker:
     Subclasses are frozen dataclasses; their fields are the hyper-parameters a suite can set, each with a
     trailing comment that gives unit and source.
 
+    What is a property here is a declaration with a default. A subclass overrides it with a plain value
+    (``measure = "trie"``), with a field where a suite may set it (``updates: Count = 1``), or with a property
+    where it follows from other settings.
+
     Attributes:
         generative: Needs a backbone. Without one the ranker runs once per data set and seed.
-        needs: What else it reads: {"collab"} for collaborative scores.
-        measure: Log-probabilities over the whole vocabulary ("vocab") or renormalised over the legal
-            children of each node ("trie").
+        version: Bumped when a fix changes results.
+        decoding: The measure of the search's scores.
     """
 
     __pydantic_config__ = STRICT
     generative: ClassVar[bool] = True
-    needs: ClassVar[frozenset[str]] = frozenset()
-    measure: ClassVar[Measure] = "vocab"
-    version: ClassVar[int] = 1  # bumped when a fix changes results
+    version: ClassVar[int] = 1
     decoding: ClassVar[Measure] = "vocab"  # LETTER, TIGER: masked after the softmax, not renormalised
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What else it reads: "collab" (collaborative scores), "text" (vectors of the items' texts)."""
+        return frozenset()
 
     def fit(self, data: Dataset) -> Any:
         """Compute from the training data what :meth:`rank` needs, once; the default needs nothing."""
@@ -148,11 +154,14 @@ class Drawn:
         items: Candidates, -1 absent, [B, C].
         rewards: A reward per candidate, [B, C], if the method uses rewards.
         extra: Anything else per prompt or candidate, [B, ...].
+        paths: What was sampled without the trie's mask (:meth:`Draw.unmasked`), [B, C, L]; candidates whose
+            path is no item's are -1 in ``items`` and present all the same. None: the items' own paths.
     """
 
     items: Tensor
     rewards: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    paths: Tensor | None = None
 
 
 class FineTune(Ranker):
@@ -160,27 +169,56 @@ class FineTune(Ranker):
 
     Attributes:
         start: Where training starts: "base" (the backbone as created), or another method's name.
-        redraw: When candidates are drawn: None once and then fixed, 0 at every step, n every n epochs.
-        reference: The frozen policy of :attr:`Step.ref_logp`: None (none), "start", or n (the policy as it
-            was at the last multiple of n epochs).
-        updates: Gradient steps per draw.
-        rollouts: Candidates are the policy's own, so the target may be among them. Otherwise the target may
-            stand in column 0 only, and neither its leaf nor the history in any other.
-        dropout: Whether the policy trains with dropout.
         budget: Defaults of the training budget that differ from the suite's, such as ``{"lr": 1e-5}``.
     """
 
     start: ClassVar[str] = "sft"
-    redraw: ClassVar[int | None] = None
-    reference: ClassVar[int | Literal["start"] | None] = None
-    updates: ClassVar[int] = 1
-    rollouts: ClassVar[bool] = False
-    dropout: ClassVar[bool] = True
     budget: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def measure(self) -> Measure:
+        """Of :attr:`Step.logp`: over the whole vocabulary ("vocab") or each node's legal children ("trie")."""
+        return "vocab"
+
+    @property
+    def redraw(self) -> int | None:
+        """When candidates are drawn: None once and then fixed, 0 at every step, n every n epochs."""
+        return None
+
+    @property
+    def reference(self) -> int | Literal["start"] | None:
+        """The frozen policy of :attr:`Step.ref_logp`: none, "start", or n: renewed every n epochs."""
+        return None
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps per draw."""
+        return 1
+
+    @property
+    def rollouts(self) -> bool:
+        """Candidates are the policy's own, so the target and the history may be among them.
+
+        Otherwise the target may stand in column 0 only, and neither its leaf nor the history in any other.
+        """
+        return False
+
+    @property
+    def dropout(self) -> bool:
+        """Whether the policy trains with dropout."""
+        return True
 
     def candidates(self, draw: Draw) -> Tensor | Drawn:
         """Draw candidates [B, C] for a batch; by convention the target stands in column 0."""
         return draw.beside_target()
+
+    def prepare(self, step: Step) -> Mapping[str, Tensor]:
+        """Compute once per draw, without gradient, what all its updates share, such as advantages: [B, ...].
+
+        The step sees the whole batch, the policy and the heads as they were when the candidates were drawn;
+        what is returned stands in :attr:`Step.extra`.
+        """
+        return {}
 
     def loss(self, step: Step) -> Tensor:
         """Return the loss: a scalar, a mean over the prompts."""
@@ -206,6 +244,9 @@ class Draw:
         progress: Share of the training budget that is spent, in [0, 1].
         epoch: Epochs done.
         collab: Collaborative scores, if the method needs them.
+        frequency: Occurrences of each item in the training histories, every sliding window counted, [N];
+            None: the popularity.
+        text: Unit vectors of the items' texts, if the method needs them, [N, E].
     """
 
     def __init__(
@@ -218,6 +259,8 @@ class Draw:
         progress: float = 0.0,
         epoch: int = 0,
         collab: Collab | None = None,
+        frequency: Tensor | None = None,
+        text: Tensor | None = None,
     ) -> None:
         self.prompts = prompts
         self.target = target
@@ -226,7 +269,9 @@ class Draw:
         self.popularity = popularity
         self.progress = progress
         self.epoch = epoch
+        self.frequency = popularity if frequency is None else frequency
         self._collab = collab
+        self._text = text
 
     @property
     def catalogue(self) -> Catalogue:
@@ -271,16 +316,89 @@ class Draw:
         picked = band.gather(1, key.argsort(1)[:, :n])
         return self._allowed_only(picked)
 
+    def similar(self, n: int, nearest: int) -> Tensor:
+        """Draw n distinct items from those whose text is closest to the history's mean text: [B, n].
+
+        Args:
+            n: How many.
+            nearest: How many of the closest items are drawn from.
+
+        Raises:
+            BenchError: The method does not declare that it needs texts.
+        """
+        if self._text is None:
+            raise BenchError('this method reads item texts; declare needs = frozenset({"text"}) in its class')
+        seen = (self.history >= 0).unsqueeze(-1) * self._text[self.history.clamp(min=0)]
+        close = (seen.sum(1) @ self._text.T).masked_fill(self._forbidden(), -torch.inf)
+        best = close.topk(min(max(nearest, n), close.shape[1]), 1)
+        key = torch.rand(best.indices.shape, generator=self.generator, device=close.device)
+        picked = key.masked_fill(best.values == -torch.inf, -1.0).topk(min(n, best.indices.shape[1]), 1)
+        return torch.where(picked.values < 0, -1, best.indices.gather(1, picked.indices))
+
     def sampled(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw n items from the trie policy, with replacement; the target may occur: [B, n]."""
-        with torch.no_grad():
-            drawn = sample(self.policy, self.encoded, n, temperature=temperature, generator=self.generator)
+        drawn = sample(self.policy, self.encoded, n, temperature=temperature, generator=self.generator)
         return self._item_of(drawn.leaves)
 
-    def beams(self, n: int) -> Tensor:
-        """Return the n best leaves of a trie beam search, best first; the target may occur: [B, n]."""
-        with torch.no_grad():
-            return self._item_of(beam(self.policy, self.encoded, n).leaves)
+    def unmasked(self, n: int) -> Drawn:
+        """Draw n token paths from the whole vocabulary; few of them may be items: ``items`` and ``paths``."""
+        drawn = sample_unmasked(self.policy, self.encoded, n, generator=self.generator)
+        return Drawn(self._item_of(drawn.leaves), paths=drawn.paths)
+
+    def beams(self, n: int, measure: Measure = "vocab", where: Tensor | None = None) -> Tensor:
+        """Return an item of each of the n best leaves of a trie beam search, best first: [B, n].
+
+        The target may be among them. Where the search finds fewer, the rest is -1.
+
+        Args:
+            n: Width of the search.
+            measure: Of the scores; published beams use "vocab".
+            where: Prompts that are searched for, [B]; the others get -1. None: all.
+        """
+        if where is None:
+            return self._item_of(beam(self.policy, self.encoded, n, measure=measure).leaves)
+        out = self.target.new_full((len(self.target), n), -1)
+        rows = where.nonzero()[:, 0]
+        if len(rows):
+            with torch.no_grad():
+                encoded = self.policy.encode(self.history[rows])
+            out[rows] = self._item_of(beam(self.policy, encoded, n, measure=measure).leaves)
+        return out
+
+    def mistakes(self, n: int, width: int) -> Tensor:
+        """Return the policy's n best items that are neither the target, on its leaf, nor in the history: [B, n].
+
+        Args:
+            n: How many; -1 where the search finds fewer.
+            width: Beams to look among.
+        """
+        found = self.beams(width)
+        found = torch.where(found < 0, -1, self._allowed_only(found.clamp(min=0)))
+        order = (found < 0).long().argsort(dim=1, stable=True)
+        return found.gather(1, order)[:, :n]
+
+    def flows(self, items: Tensor, weights: Tensor) -> Tensor:
+        """Return the flow through every state of the candidates' paths: [B, C, L + 1], float64.
+
+        F(s) is the sum of the weights of all items below s: state 0 is the root, state L the leaf; behind the
+        end of a short path the leaf's flow is repeated.
+
+        Args:
+            items: Candidates, [B, C]; an absent one gets item 0's flows.
+            weights: Non-negative weight of each item, [N], or of each item for each prompt, [B, N].
+
+        Source: Flower, section 3.2.
+        """
+        trie = self.catalogue.tensors(items.device)
+        order, first, last = self.catalogue.spans(items.device)
+        at = items.clamp(min=0)
+        nodes = torch.where(trie.nodes[at] < 0, trie.leaf_of[at].unsqueeze(-1), trie.nodes[at])
+        nodes = torch.nn.functional.pad(nodes, (1, 0))
+        below = torch.nn.functional.pad(weights.double()[..., order].cumsum(-1), (1, 0))
+        if below.ndim == 1:
+            return below[last[nodes]] - below[first[nodes]]
+        flat = nodes.flatten(1)
+        return (below.gather(1, last[flat]) - below.gather(1, first[flat])).view(nodes.shape)
 
     def collab(self, items: Tensor) -> Tensor:
         """Return raw collaborative scores of candidates [B, C].
@@ -388,6 +506,7 @@ class Step:
         log: dict[str, float] | None = None,
     ) -> None:
         self.items = drawn.items
+        self.paths = drawn.paths
         self.rewards = drawn.rewards
         self.extra = drawn.extra
         self.prompts = prompts
@@ -407,8 +526,8 @@ class Step:
 
     @cached_property
     def present(self) -> Tensor:
-        """Which candidates exist, [B, C]."""
-        return self.items >= 0
+        """Which candidates exist, [B, C]; of unmasked samples also those that are no item."""
+        return self.items >= 0 if self.paths is None else self.paths[..., 0] >= 0
 
     @cached_property
     def encoded(self) -> Encoded:
@@ -418,7 +537,7 @@ class Step:
     @cached_property
     def tokens(self) -> TokenScores:
         """Token log-probabilities in both measures, each [B, C, L]."""
-        return score(self.policy, self.encoded, self.items)
+        return score(self.policy, self.encoded, self.items, self.paths)
 
     @cached_property
     def logp_tokens(self) -> Tensor:
@@ -459,8 +578,22 @@ class Step:
     @cached_property
     def lengths(self) -> Tensor:
         """Path length of each candidate; 0 where absent, [B, C]."""
-        lengths = self.catalogue.tensors(self.items.device).lengths
-        return torch.where(self.present, lengths[self.items.clamp(min=0)], 0)
+        return self.tokens.present.sum(-1)
+
+    def log_preferences(self, margin: Tensor, paired: Tensor) -> None:
+        """Keep what a preference loss is judged by; column 0 is chosen, the others rejected.
+
+        Args:
+            margin: What the loss makes large, [B, K].
+            paired: Which of them count, [B, K].
+        """
+        drift, rejected = self.gain.detach(), self.present[:, 1:]
+        self.log(
+            accuracy=(margin > 0)[paired].float().mean(),
+            margin=margin[paired].mean(),
+            chosen_drift=drift[:, 0].mean(),
+            rejected_drift=drift[:, 1:][rejected].mean(),
+        )
 
     def log(self, **values: Tensor | float) -> None:
         """Keep diagnostics of this step for ``train.jsonl``."""

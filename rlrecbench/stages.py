@@ -185,6 +185,7 @@ class Train(Stage):
             seed=self.seed,
             folder=folder,
             collab=_collab(self.collab, store),
+            text=_texts(data) if "text" in method.needs else None,
             beams=self.beams,
             device=self.device,
             micro_batch=self.micro_batch,
@@ -363,6 +364,18 @@ def read_cost(folder: Path) -> Json:
 
 def _write_cost(folder: Path, **values: float) -> None:
     (folder / "cost.json").write_text(json.dumps(values, indent=1))
+
+
+def _texts(data: Dataset) -> Any:
+    """Unit vectors of the items' texts, the features that identifiers are made of."""
+    import torch
+
+    from rlrecbench.identifiers import IdSettings
+    from rlrecbench.identifiers.text import tfidf_svd
+
+    like = IdSettings()
+    texts = data.items["text"].fillna("").astype(str).tolist()
+    return torch.from_numpy(tfidf_svd(texts, dim=like.dim, seed=like.seed))
 
 
 def _collab(stage: Collaborate | None, store: Store) -> Any:

@@ -100,7 +100,7 @@ def test_what_was_not_declared_is_refused() -> None:
     draw = Draw(prompts, target, POLICY, generator(0), torch.ones(N))
     with pytest.raises(BenchError, match="declare needs"):
         draw.collab_all()
-    step = Step(PROBE.batch(POLICY).drawn, prompts, POLICY, "vocab", {})
+    step = Step(PROBE.batch(PROBE.learner()).drawn, prompts, POLICY, "vocab", {})
     with pytest.raises(BenchError, match="declare reference"):
         _ = step.gain
 

@@ -122,9 +122,10 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
         settings = [
             {"name": f.name, "default": _default(f), "note": notes.get(f.name, "")} for f in dataclasses.fields(value)
         ]
-        for key in ("start", "redraw", "reference", "measure", "needs", "budget"):
-            if hasattr(value, key) and key not in {s["name"] for s in settings}:
-                found = getattr(value, key)
+        made = value() if all(s["default"] != "required" for s in settings) else None
+        for key in ("start", "redraw", "reference", "updates", "measure", "dropout", "needs", "budget"):
+            if hasattr(made, key) and key not in {s["name"] for s in settings}:
+                found = getattr(made, key)
                 facts[key] = ", ".join(sorted(found)) if isinstance(found, frozenset) else found
     elif kind == "dataset":
         spec = value()

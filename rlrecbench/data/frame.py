@@ -150,6 +150,14 @@ class Dataset:
         heads = np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
         return counts + np.bincount(heads, minlength=self.n_items)
 
+    @cached_property
+    def frequency(self) -> Ints:
+        """Occurrences of each item in the history lists of the training pairs, every window counted, [N].
+
+        Source: Flower's popularity files.
+        """
+        return np.bincount(self.train.values, minlength=self.n_items).astype(np.int64)
+
     def write(self, folder: Path) -> None:
         """Write parquet files and ``dataset.json``."""
         self.items.to_parquet(folder / "items.parquet", index=False)

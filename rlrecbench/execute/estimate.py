@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,14 +66,16 @@ def _work(stage: Stage) -> tuple[float, float]:
 
 def _training(stage: Train) -> tuple[float, float]:
     from rlrecbench.backbones import backbones
-    from rlrecbench.method import FineTune, methods
+    from rlrecbench.method import methods
     from rlrecbench.train import Budget
 
     spec = build(backbones[stage.backbone], stage.backbone_settings, stage.backbone)
     data, budget = _data(stage.data), build(Budget, stage.budget, "train")
-    candidates = 1 + sum(v for k, v in stage.settings.items() if k in ("negatives", "trajectories", "group"))
-    cls = methods[stage.method]
-    reference = 1.33 if issubclass(cls, FineTune) and cls.reference is not None else 1.0
+    candidates = 1 + sum(v for k, v in stage.settings.items() if k in ("negatives", "trajectories", "samples"))
+    method: Any = build(methods[stage.method], stage.settings, stage.method)
+    reference = method.updates + 0.33 * (
+        (method.reference is not None) + 2 * method.rollouts
+    )  # forward passes count a third
     steps = budget.total_steps(len(data.train))
     one = spec.flops(float(data.train.lengths.mean()), candidates)
     valid = min(len(data.valid), budget.eval_examples or len(data.valid))

@@ -42,7 +42,7 @@ class Reference:
         return Reference(
             titles=[str(title) for title in distinct],
             title_of=title_of,
-            item_frequency=np.bincount(history, minlength=dataset.n_items),
+            item_frequency=dataset.frequency,
             group_of=popularity_groups(title_of[history], len(distinct)),
         )
 

@@ -75,27 +75,29 @@ def options(
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Scores of the tokens of B x C items, computed when first asked for.
+    """Scores of the tokens of B x C paths, computed when first asked for.
 
-    All scores are 0 behind a path's end and for absent items, in nats, [B, C, L].
+    All scores are 0 behind a path's end and for absent candidates, in nats, [B, C, L].
 
     Attributes:
         policy: The backbone.
-        items: Item numbers, -1 = absent, [B, C].
+        paths: Token ids, -1 behind the end, [B, C, L].
+        nodes: Node of the trie before each token; -1 where the path has left the trie, [B, C, L].
         states: State l predicts token l, [B, C, L, D].
+        strays: Whether a path may hold illegal tokens.
     """
 
     policy: Policy
-    items: Tensor
+    paths: Tensor
+    nodes: Tensor
     states: Tensor
+    strays: bool = False
     _grad: bool = field(default_factory=torch.is_grad_enabled)
 
     @cached_property
     def present(self) -> Tensor:
         """Where there is a token, [B, C, L]."""
-        trie = self.policy.trie
-        lengths = torch.where(self.items >= 0, trie.lengths[self.items.clamp(min=0)], 0)
-        return torch.arange(trie.paths.shape[1], device=lengths.device) < lengths.unsqueeze(-1)
+        return self.paths >= 0
 
     @cached_property
     def vocab(self) -> Tensor:
@@ -105,15 +107,48 @@ class TokenScores:
 
     @cached_property
     def trie(self) -> Tensor:
-        """Log-probability among the legal children; exactly 0 where there is only one."""
+        """Log-probability among the legal children; exactly 0 for an only child, -inf for an illegal token."""
         taken, _, legal = self._parts
-        return torch.where(self.present, taken - legal, 0.0)
+        return torch.where(self.present, torch.where(self._lawful, taken - legal, -torch.inf), 0.0)
 
     @cached_property
     def legal(self) -> Tensor:
-        """Log-probability that the vocabulary measure gives to the legal children."""
+        """Log-probability that the vocabulary measure gives to the legal children; -inf off the trie."""
         _, every, legal = self._parts
-        return torch.where(self.present, legal - every, 0.0)
+        return torch.where(self.present, torch.where(self.nodes >= 0, legal - every, -torch.inf), 0.0)
+
+    @cached_property
+    def ended(self) -> Tensor:
+        """Log-probability over the vocabulary that the path ends here: of the catalogue's terminator.
+
+        Raises:
+            ValueError: The catalogue's paths have no terminator.
+        """
+        terminator = self.policy.catalogue.terminator
+        if terminator is None:
+            raise ValueError("the paths of this catalogue have no terminator")
+        with torch.set_grad_enabled(self._grad):
+            logits = self.policy.head(self.states)
+            return torch.where(self.present, logits[..., terminator] - logits.logsumexp(-1), 0.0)
+
+    @torch.no_grad()
+    def entropy(self) -> Tensor:
+        """Entropy of the legal children at each node before a token, in nats, trie measure; without gradient."""
+        out = torch.zeros_like(self.states[..., 0], dtype=torch.float32)
+        for depth in range(out.shape[2]):
+            there = self.present[:, :, depth] & (self.nodes[:, :, depth] >= 0)
+            if there.any():
+                found = options(self.policy, self.states[:, :, depth][there], self.nodes[:, :, depth][there], depth)
+                logp = found.logits - found.legal.unsqueeze(-1)
+                out[:, :, depth][there] = -torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1)
+        return out
+
+    @cached_property
+    def _lawful(self) -> Tensor:
+        """Where the token is a child of the node before it, [B, C, L]."""
+        if not self.strays:
+            return self.present
+        return child(self.policy, self.nodes, self.paths.clamp(min=0)) >= 0
 
     @cached_property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,12 +160,9 @@ class TokenScores:
 
     def _level(self, depth: int) -> Tensor:
         """Score the tokens at one depth: [3, B * C]."""
-        trie = self.policy.trie
-        items = self.items.flatten().clamp(min=0)
         present = self.present[:, :, depth].flatten()
-        nodes = trie.nodes[items, depth - 1] if depth else torch.zeros_like(items)
-        nodes = torch.where(present, nodes, 0)
-        tokens = torch.where(present, trie.paths[items, depth], 0)
+        nodes = torch.where(present, self.nodes[:, :, depth].flatten(), 0).clamp(min=0)
+        tokens = torch.where(present, self.paths[:, :, depth].flatten(), 0)
         states = self.states[:, :, depth].flatten(0, 1)
         if depth < self.policy.catalogue.lengths.min():
             return self._rows(depth, states, nodes, tokens)
@@ -153,14 +185,40 @@ class TokenScores:
         return torch.cat([checkpoint(run, *chunk, use_reentrant=False) for chunk in chunks], 1)
 
 
-def score(policy: Policy, encoded: Encoded, items: Tensor) -> TokenScores:
-    """Run candidate items against the encoded prompts they share.
+def score(policy: Policy, encoded: Encoded, items: Tensor, paths: Tensor | None = None) -> TokenScores:
+    """Run candidates against the encoded prompts they share.
 
     Args:
         policy: The backbone.
         encoded: B encoded prompts.
         items: Item numbers, -1 = absent, [B, C].
+        paths: Token paths of the candidates where they are not the items' own, -1 behind the end, [B, C, L].
     """
-    items = items.to(policy.device)
-    paths = torch.where(items.unsqueeze(-1) >= 0, policy.trie.paths[items.clamp(min=0)], -1)
-    return TokenScores(policy, items, policy.decode(encoded, paths[..., :-1]))
+    trie = policy.trie
+    if paths is None:
+        items = items.to(policy.device)
+        there = (items >= 0).unsqueeze(-1)
+        own = torch.where(there, trie.paths[items.clamp(min=0)], -1)
+        nodes = torch.where(there, trie.nodes[items.clamp(min=0)], -1)[..., :-1]
+        nodes = torch.nn.functional.pad(nodes, (1, 0))
+        return TokenScores(policy, own, nodes, policy.decode(encoded, own[..., :-1]))
+    paths = paths.to(policy.device)
+    before = [torch.zeros_like(paths[..., 0])]
+    for depth in range(paths.shape[-1] - 1):
+        before.append(child(policy, before[-1], paths[..., depth].clamp(min=0)))
+    states = policy.decode(encoded, paths[..., :-1])
+    return TokenScores(policy, paths, torch.stack(before, -1), states, strays=True)
+
+
+def child(policy: Policy, nodes: Tensor, tokens: Tensor) -> Tensor:
+    """Follow one token from each node: the child, or -1 where the token is illegal or the node -1 already."""
+    trie = policy.trie
+    parents = nodes.clamp(min=0)
+    low, high = trie.first[parents], trie.first[parents + 1]
+    end = high
+    for _ in range(int(policy.catalogue.trie.n_children.max()).bit_length()):
+        middle = (low + high) // 2
+        below = (low < high) & (trie.token[middle.clamp(max=len(trie.token) - 1)] < tokens)
+        low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+    found = (nodes >= 0) & (low < end) & (trie.token[low.clamp(max=len(trie.token) - 1)] == tokens)
+    return torch.where(found, low, -1)

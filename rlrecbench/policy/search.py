@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.policy.base import Encoded, Policy
-from rlrecbench.policy.score import CHUNK, Options, options
+from rlrecbench.policy.score import CHUNK, Options, child, options
 
 Measure = Literal["vocab", "trie"]
 Ints = NDArray[np.int64]
@@ -48,6 +48,18 @@ class Sampled(NamedTuple):
 
     leaves: Tensor
     logp: Tensor
+
+
+class Unmasked(NamedTuple):
+    """Paths drawn over the whole vocabulary.
+
+    Attributes:
+        paths: Token ids, -1 behind the end, [B, n, L].
+        leaves: Node ids, -1 where the path is no item's, [B, n].
+    """
+
+    paths: Tensor
+    leaves: Tensor
 
 
 class Exact(NamedTuple):
@@ -181,6 +193,44 @@ def sample(
             states, cache = policy.step(cache, tokens, parents)
         parents = torch.arange(n, device=nodes.device).expand_as(nodes)
     return Sampled(nodes, total)
+
+
+@torch.no_grad()
+def sample_unmasked(policy: Policy, encoded: Encoded, n: int, *, generator: torch.Generator) -> Unmasked:
+    """Draw n token paths per prompt, with replacement, over the whole vocabulary, illegal tokens included.
+
+    A path ends at a leaf of the trie, at the catalogue's terminator, or with its longest path.
+
+    Args:
+        policy: The backbone.
+        encoded: B encoded prompts.
+        n: Draws per prompt.
+        generator: Source of the randomness.
+    """
+    trie, L = policy.trie, policy.catalogue.max_length
+    states, cache = policy.start(encoded)
+    nodes = torch.zeros(encoded.batch, n, dtype=torch.long, device=states.device)
+    parents = torch.zeros_like(nodes)
+    paths = nodes.new_full((encoded.batch, n, L), -1)
+    open_ = torch.ones_like(nodes, dtype=torch.bool)
+    for depth in range(L):
+        probability = policy.head(states).double().softmax(-1)
+        below = probability.cumsum(-1).gather(1, parents.unsqueeze(-1).expand(-1, -1, probability.shape[-1]))
+        uniform = torch.rand(nodes.shape, generator=generator, device=generator.device, dtype=torch.float64)
+        drawn = (below <= (uniform.to(below.device) * below[..., -1]).unsqueeze(-1)).sum(-1)
+        drawn = drawn.clamp(max=below.shape[-1] - 1)
+        paths[..., depth] = torch.where(open_, drawn, -1)
+        nodes = torch.where(open_, child(policy, nodes, drawn), nodes)
+        at = nodes.clamp(min=0)
+        open_ = open_ & ((nodes < 0) | (trie.first[at] < trie.first[at + 1]))
+        if policy.catalogue.terminator is not None:
+            open_ = open_ & (drawn != policy.catalogue.terminator)
+        if depth + 1 < L:
+            states, cache = policy.step(cache, drawn, parents)
+        parents = torch.arange(n, device=nodes.device).expand_as(nodes)
+    at = nodes.clamp(min=0)
+    leaf = (nodes >= 0) & (trie.first[at] == trie.first[at + 1])
+    return Unmasked(paths, torch.where(leaf, nodes, -1))
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from rlrecbench.config import Count, Positive, Share, Weight
@@ -24,6 +25,7 @@ class Budget:
 
     epochs: Count = 200  # passes over the training pairs
     batch_size: Count = 256  # prompts per gradient step
+    epoch_share: Annotated[float, Interval(gt=0, le=1)] = 1.0  # share of the training pairs that an epoch visits
     max_steps: Count | None = None  # gradient steps at most
     max_examples: Count | None = None  # training pairs seen at most, over all epochs
     lr: Positive = 5e-4  # peak learning rate of AdamW
@@ -36,14 +38,22 @@ class Budget:
     eval_examples: Count | None = None  # validation rows used, a fixed random subset; none: all
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # autocast (auto: on CUDA); weights stay float32
 
+    def rows_per_epoch(self, rows: int) -> int:
+        """Number of training pairs that one epoch visits, of ``rows``."""
+        return math.ceil(self.epoch_share * rows)
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Number of draws (batches) in an epoch."""
+        return math.ceil(self.rows_per_epoch(rows) / self.batch_size)
+
     def total_steps(self, rows: int) -> int:
         """Number of draws (batches) that the budget allows for ``rows`` training pairs."""
-        per_epoch = math.ceil(rows / self.batch_size)
+        per_epoch = self.steps_per_epoch(rows)
         total = per_epoch * self.epochs
         if self.max_steps is not None:
             total = min(total, self.max_steps)
         if self.max_examples is not None:
-            full, rest = divmod(self.max_examples, rows)
+            full, rest = divmod(self.max_examples, self.rows_per_epoch(rows))
             total = min(total, full * per_epoch + math.ceil(rest / self.batch_size))
         return max(total, 1)
 
@@ -58,14 +68,25 @@ class Budget:
         return 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def epoch_batches(examples: Examples, batch_size: int, seed: int, epoch: int) -> list[Ints]:
+def epoch_batches(examples: Examples, budget: Budget, seed: int, epoch: int, subset: int | None = None) -> list[Ints]:
     """Split one epoch's rows into batches of similar history length.
 
     Rows are shuffled, sorted by length within buckets of 50 batches, cut, and the batches shuffled again:
     random enough for the gradient, and hardly any padding.
+
+    Args:
+        examples: The training pairs.
+        budget: Its batch size, and the share of the pairs that an epoch visits.
+        seed: Root seed.
+        epoch: Epochs done.
+        subset: Number of the random subset, if the share is below 1; None: the epoch's own.
     """
     rng = np.random.default_rng(stream(seed, "order", epoch))
+    batch_size, n = budget.batch_size, budget.rows_per_epoch(len(examples))
     rows = rng.permutation(len(examples))
+    if n < len(rows):
+        of = np.random.default_rng(stream(seed, "subset", epoch if subset is None else subset))
+        rows = rng.permutation(of.permutation(len(examples))[:n])
     batches: list[Ints] = []
     for at in range(0, len(rows), batch_size * _BUCKET):
         bucket = rows[at : at + batch_size * _BUCKET]

@@ -7,11 +7,10 @@ prompts, so 1 x N and N x 1 micro-batches give the same gradient.
 
 import copy
 import json
-import math
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ class TrainJob:
         seed: Root of all random streams.
         folder: Where checkpoints and ``train.jsonl`` are kept; training resumes from what is there.
         collab: Collaborative scores, if the method needs them.
+        text: Unit vectors of the items' texts, if the method needs them, [N, E].
         beams: Width of the search on the validation part.
         device: "auto", "cpu" or "cuda".
         micro_batch: Prompts per forward pass; None: the whole batch.
@@ -67,6 +67,7 @@ class TrainJob:
     seed: int
     folder: Path
     collab: Collab | None = None
+    text: Tensor | None = None
     beams: int = 20
     device: str = "auto"
     micro_batch: int | None = None
@@ -129,19 +130,68 @@ class Learner(nn.Module):
         reference = self.__dict__["reference"]
         if reference is None:
             return None
-        return lambda: tokens_of(reference, self.method, batch.prompts, batch.drawn.items)
+        return lambda: tokens_of(reference, self.method, batch.prompts, batch.drawn)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the method's loss."""
-        loss: Tensor = self.method.loss(self.step(batch))
+        step = self.step(batch)
+        loss: Tensor = self.method.loss(step)
+        if batch.log is not None:
+            diagnose(step)
         return loss
 
 
-def tokens_of(policy: Policy, method: FineTune, prompts: Prompts, items: Tensor) -> Tensor:
+def tokens_of(policy: Policy, method: FineTune, prompts: Prompts, drawn: Drawn) -> Tensor:
     """Token log-probabilities of candidates in the method's measure, without gradient: [B, C, L]."""
     with torch.no_grad():
-        scores = score(policy, policy.encode(prompts.history), items)
+        scores = score(policy, policy.encode(prompts.history), drawn.items, drawn.paths)
         return scores.trie if method.measure == "trie" else scores.vocab
+
+
+def diagnose(step: Step) -> None:
+    """Log what can be said of any method: legal mass, entropy, rewards and distance from the reference.
+
+    ``legal_mass`` is the probability that the vocabulary measure gives to the legal tokens along the candidates'
+    paths, and ``entropy`` the sum of the next-token entropies along them (nats, trie measure), each a mean over
+    the candidates. ``kl_reference`` is the k3 estimate over the candidates, the Kullback-Leibler divergence only
+    where these are the policy's own samples (Schulman, 2020).
+    """
+    with torch.no_grad():
+        there = step.present
+        legal, entropy = step.tokens.legal.sum(-1).exp(), step.tokens.entropy().sum(-1)
+        step.log(legal_mass=legal[there].mean(), entropy=entropy[there].mean())
+        if step.rewards is not None:
+            step.log(reward_mean=step.rewards[there].mean(), reward_std=step.rewards[there].std(correction=0))
+        if "ref_tokens" in step.__dict__:
+            ratio = -step.gain[there]
+            step.log(kl_reference=(ratio.exp() - ratio - 1).mean())
+
+
+def draw_batch(learner: Learner, draw: Draw, log_probabilities: bool = False) -> tuple[Drawn, dict[str, Tensor]]:
+    """Draw candidates for a batch, and what has to be computed at this moment, without gradient.
+
+    Args:
+        learner: The policy with its heads and reference, in evaluation mode.
+        draw: The batch.
+        log_probabilities: Keep those of a reference that will not change.
+
+    Returns:
+        The draw with what :meth:`FineTune.prepare` adds to it, and token log-probabilities by name.
+    """
+    method = learner.method
+    with torch.no_grad():
+        drawn = method.candidates(draw)
+        drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
+        step = learner.step(Batch(drawn, draw.prompts, {}, draw.epoch, draw.progress, None))
+        if "encoded" in draw.__dict__:
+            step.__dict__["encoded"] = draw.encoded
+        kept = {}
+        if method.updates > 1:
+            kept["old_tokens"] = step.logp_tokens
+        if method.reference is not None and (log_probabilities or method.updates > 1):
+            kept["ref_tokens"] = step.ref_tokens
+        extra = method.prepare(step)
+    return replace(drawn, extra={**drawn.extra, **extra}) if extra else drawn, kept
 
 
 def prompts_of(examples: Examples, part: Part, rows: Rows, device: torch.device) -> Prompts:
@@ -184,11 +234,13 @@ class _Run:
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         self.bare: Learner = self.accelerator.unwrap_model(self.learner)
         self.total = self.budget.total_steps(len(self.examples))
-        self.per_epoch = math.ceil(len(self.examples) / self.budget.batch_size)
+        self.per_epoch = self.budget.steps_per_epoch(len(self.examples))
         self.collab = job.collab.to(self.device) if job.collab is not None else None
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         self.reference_epoch = 0  # the reference made at the start is that of epoch 0
         self.popularity = torch.as_tensor(job.data.popularity, device=self.device)
+        self.frequency = torch.as_tensor(job.data.frequency, device=self.device)
+        self.text = job.text.to(self.device) if job.text is not None else None
         self.pool: Pool | None = None
         self.pool_epoch = -1
         self.log: dict[str, list[float]] = {}
@@ -212,7 +264,7 @@ class _Run:
                 break
             epoch, at = divmod(state.step, self.per_epoch)
             if epoch != epoch_of_batches:
-                batches = epoch_batches(self.examples, self.budget.batch_size, job.seed, epoch)
+                batches = self._batches(epoch)
                 epoch_of_batches = epoch
             self._refresh(epoch)
             rows = batches[at]
@@ -266,31 +318,35 @@ class _Run:
             groups.append({"params": params, "weight_decay": weight_decay, "scale": lr})
         return [g for g in groups if g["params"]]
 
+    def _batches(self, epoch: int) -> list[Rows]:
+        """Cut the rows of one epoch into batches; what is drawn for several epochs visits the same rows in each."""
+        period = self.method.redraw or 1
+        return epoch_batches(self.examples, self.budget, self.job.seed, epoch, epoch // period)
+
     # --- drawing -----------------------------------------------------------------------------------------
 
     def _draw(self, rows: Rows, epoch: int, progress: float, *name: str | int) -> tuple[Drawn, dict[str, Tensor]]:
         """Draw candidates for a batch, and the log-probabilities that must be those of this moment."""
-        prompts = prompts_of(self.examples, "train", rows, self.device)
-        target = torch.as_tensor(self.examples.target[rows], device=self.device)
-        stream_of = generator(self.job.seed, "draw", *name, device=self.device)
-        self.bare.policy.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            draw = Draw(
-                prompts,
-                target,
-                self.bare.policy,
-                stream_of,
-                self.popularity,
-                progress,
-                epoch,
-                self.collab,
-            )
-            drawn = self.method.candidates(draw)
-            drawn = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
-            kept = {}
-            if self.method.updates > 1:
-                kept["old_tokens"] = tokens_of(self.bare.policy, self.method, prompts, drawn.items)
-        return drawn, kept
+        draw = Draw(
+            prompts_of(self.examples, "train", rows, self.device),
+            torch.as_tensor(self.examples.target[rows], device=self.device),
+            self.bare.policy,
+            generator(self.job.seed, "draw", *name, device=self.device),
+            self.popularity,
+            progress,
+            epoch,
+            self.collab,
+            self.frequency,
+            self.text,
+        )
+        self.bare.eval()
+        with self.accelerator.autocast():
+            return draw_batch(self.bare, draw, log_probabilities=self.method.redraw != 0 and self._reference_lasts())
+
+    def _reference_lasts(self) -> bool:
+        """Tell whether the reference stays the same as long as a draw does."""
+        reference, redraw = self.method.reference, self.method.redraw
+        return reference == "start" or (isinstance(reference, int) and redraw is not None and reference == redraw)
 
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""
@@ -333,19 +389,14 @@ class _Run:
                     path.unlink()
 
     def _fill(self, epoch: int) -> Pool:
-        todo = min(self.total - epoch * self.per_epoch, self.per_epoch)
-        batches = epoch_batches(self.examples, self.budget.batch_size, self.job.seed, epoch)[:todo]
-        if todo == self.per_epoch:
-            batches = by_length(self.examples, np.arange(len(self.examples)), self.budget.batch_size)
-        fixed = self.bare.__dict__["reference"] if self.method.reference == "start" else None
+        todo = self._batches(epoch)[: self.total - epoch * self.per_epoch]
+        rows = np.concatenate(todo)
+        if self.method.redraw is None and self.total > self.per_epoch:
+            rows = np.arange(len(self.examples))
+        batches = by_length(self.examples, np.sort(rows), self.budget.batch_size)
 
         def draw(rows: Rows) -> tuple[Drawn, dict[str, Tensor]]:
-            drawn, kept = self._draw(rows, epoch, epoch * self.per_epoch / self.total, epoch, int(rows[0]))
-            if fixed is not None:
-                prompts = prompts_of(self.examples, "train", rows, self.device)
-                with self.accelerator.autocast():
-                    kept["ref_tokens"] = tokens_of(fixed, self.method, prompts, drawn.items)
-            return drawn, kept
+            return self._draw(rows, epoch, epoch * self.per_epoch / self.total, epoch, int(rows[0]))
 
         def tick(done: int, total: int) -> None:
             self.report(self.state.step, self.total, f"drawing candidates {done}/{total}")
@@ -484,7 +535,12 @@ def cut(batch: Batch, part: slice | Tensor) -> Batch:
     drawn, prompts = batch.drawn, batch.prompts
     rewards = None if drawn.rewards is None else drawn.rewards[part]
     return batch._replace(
-        drawn=Drawn(drawn.items[part], rewards, {k: v[part] for k, v in drawn.extra.items()}),
+        drawn=Drawn(
+            drawn.items[part],
+            rewards,
+            {k: v[part] for k, v in drawn.extra.items()},
+            None if drawn.paths is None else drawn.paths[part],
+        ),
         prompts=Prompts(prompts.part, prompts.rows[part], prompts.history[part]),
         kept={k: v[part] for k, v in batch.kept.items()},
         log=None if batch.log is None else {},

@@ -23,7 +23,7 @@ class Pool:
 
     Attributes:
         place: Position of each training row in the tensors; -1 where nothing was drawn, [R].
-        tensors: "items" and, where they exist, "rewards", "ref_tokens", "old_tokens" and "extra.*".
+        tensors: "items" and, where they exist, "rewards", "paths", "ref_tokens", "old_tokens" and "extra.*".
     """
 
     place: Tensor
@@ -34,7 +34,7 @@ class Pool:
         at = self.place[torch.as_tensor(rows)]
         got = {name: value[at].to(device) for name, value in self.tensors.items()}
         extra = {name.removeprefix("extra."): got.pop(name) for name in list(got) if name.startswith("extra.")}
-        return Drawn(got.pop("items"), got.pop("rewards", None), extra), got
+        return Drawn(got.pop("items"), got.pop("rewards", None), extra, got.pop("paths", None)), got
 
     def write(self, path: Path) -> None:
         """Write through a temporary name."""
@@ -71,6 +71,8 @@ def fill(
         tensors = {"items": drawn.items, **more, **{f"extra.{k}": v for k, v in drawn.extra.items()}}
         if drawn.rewards is not None:
             tensors["rewards"] = drawn.rewards
+        if drawn.paths is not None:
+            tensors["paths"] = drawn.paths
         for name, value in tensors.items():
             kept.setdefault(name, []).append(value.cpu())
         place[torch.as_tensor(rows)] = torch.arange(at, at + len(rows))

@@ -74,7 +74,7 @@ def test_loss_by_hand() -> None:
     probe = _probe(normalise=False, weighted=False)
     learner = probe.learner()
     log_z_of(learner).data.fill_(2.0)
-    batch = probe.batch(learner.policy)  # type: ignore[arg-type]
+    batch = probe.batch(learner)
     with torch.no_grad():
         loss = float(learner(batch))
         step = learner.step(batch)
@@ -92,7 +92,7 @@ def test_reward_and_weight_by_hand() -> None:
     """R = r_a + sigmoid(score) + equal tokens, w = 1 / max(|r_a - r_c|, 0.2)^2."""
     probe = _probe(normalise=False)
     policy = probe.policy()
-    drawn = probe.batch(policy).drawn
+    drawn = probe.batch(probe.learner()).drawn
     _, target = probe.prompts()
     assert drawn.rewards is not None
     for b in range(5):
@@ -111,26 +111,26 @@ def test_reward_and_weight_by_hand() -> None:
 
 def test_normalised_weights_have_mean_one() -> None:
     probe = _probe()
-    drawn = probe.batch(probe.policy()).drawn
+    drawn = probe.batch(probe.learner()).drawn
     assert float(drawn.extra["weight"].mean()) == pytest.approx(1.0)
 
 
 def test_without_lambda_it_is_sft() -> None:
     probe, sft = _probe(lam=0.0), conformance.Probe(build(methods["sft"], {}, "test"))
     one, two = probe.learner(), sft.learner()
-    assert float(one(probe.batch(one.policy)).detach()) == float(two(sft.batch(two.policy)).detach())  # type: ignore[arg-type]
+    assert float(one(probe.batch(one)).detach()) == float(two(sft.batch(two)).detach())
 
 
 def test_without_augmented_items_the_target_remains() -> None:
     probe = _probe(trajectories=0)
-    assert probe.batch(probe.policy()).drawn.items.shape[1] == 1
+    assert probe.batch(probe.learner()).drawn.items.shape[1] == 1
 
 
 @pytest.mark.parametrize(("progress", "harder_than"), [(0.0, 0.0), (1.0, 0.9)])
 def test_the_sampler_moves_from_easy_to_hard(progress: float, harder_than: float) -> None:
     """At the end of training the augmented item comes from the top tenth of its random pool."""
     probe = _probe(pool=60, trajectories=4)
-    drawn = probe.batch(probe.policy(), progress=progress).drawn
+    drawn = probe.batch(probe.learner(), progress=progress).drawn
     everything = probe.collab.score("train", torch.arange(len(drawn.items)))
     share = (everything[:, None, :] < everything.gather(1, drawn.items[:, 1:])[:, :, None]).float().mean(-1)
     if progress == 0.0:
@@ -142,7 +142,7 @@ def test_the_sampler_moves_from_easy_to_hard(progress: float, harder_than: float
 def test_log_z_starts_where_the_mean_residual_is_zero() -> None:
     probe = _probe()
     learner = probe.learner()
-    batch = probe.batch(learner.policy)  # type: ignore[arg-type]
+    batch = probe.batch(learner)
     with torch.no_grad():
         step = learner.step(batch)
         probe.tuner.begin(step)
@@ -159,7 +159,7 @@ def test_a_clipped_residual_grows_linearly() -> None:
     one, two = probe.learner(), free.learner()
     for learner in (one, two):
         log_z_of(learner).data.fill_(10.0)
-    batch = free.batch(two.policy)  # type: ignore[arg-type]
+    batch = free.batch(two)
     with torch.no_grad():
         step = two.step(batch)
         assert step.rewards is not None

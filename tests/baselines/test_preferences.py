@@ -70,7 +70,7 @@ def test_sft_is_the_cross_entropy_of_the_library(reduction: str, share: float) -
     probe = Probe(_method("sft", {"reduction": reduction}))
     learner = probe.learner()
     policy = probe.policy()
-    batch = probe.batch(policy)
+    batch = probe.batch(learner)
     loss: Tensor = learner(batch)
     paths = torch.as_tensor(policy.catalogue.paths)[batch.drawn.items]
     with torch.no_grad():

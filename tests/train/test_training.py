@@ -68,13 +68,14 @@ def test_learning_rates() -> None:
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 3))
 def test_every_row_once_an_epoch_in_batches_of_like_length(lengths: list[int], size: int, epoch: int) -> None:
     examples = Examples.make([0] * len(lengths), [[1] * n for n in lengths], [0] * len(lengths))
-    batches = epoch_batches(examples, size, 5, epoch)
+    budget = Budget(batch_size=size)
+    batches = epoch_batches(examples, budget, 5, epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert all(len(b) == size for b in batches[:-1]) or sum(len(b) < size for b in batches) == 1
     if len(lengths) <= 50 * size:  # one bucket: the batches are slices of the rows sorted by length
         spans = sorted((min(lengths[i] for i in b), max(lengths[i] for i in b)) for b in batches)
         assert all(spans[i][1] <= spans[i + 1][0] for i in range(len(spans) - 1))
-    again = epoch_batches(examples, size, 5, epoch)
+    again = epoch_batches(examples, budget, 5, epoch)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
     order = np.concatenate(by_length(examples, np.arange(len(lengths)), size))
     assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
@@ -160,10 +161,10 @@ def test_dpo_uses_the_log_probabilities_of_the_start(tmp_path: Path) -> None:
 
 def test_a_pool_gives_back_what_was_drawn(tmp_path: Path) -> None:
     probe = Probe(build(methods["dpo"], {}, "dpo"))
-    batch = probe.batch(probe.policy())
+    batch = probe.batch(probe.learner())
     kept = {
         "items": batch.drawn.items,
-        "ref_tokens": tokens_of(probe.policy(), probe.tuner, batch.prompts, batch.drawn.items),
+        "ref_tokens": tokens_of(probe.policy(), probe.tuner, batch.prompts, batch.drawn),
     }
     pool = Pool(torch.arange(24).flip(0), kept)
     pool.write(tmp_path / "draws-0.safetensors")
