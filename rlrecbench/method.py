@@ -372,7 +372,7 @@ class Draw:
             n: How many; -1 where the search finds fewer.
             width: Beams to look among.
         """
-        found = self.beams(width)
+        found = self.beams(max(width, n))
         found = torch.where(found < 0, -1, self._allowed_only(found.clamp(min=0)))
         order = (found < 0).long().argsort(dim=1, stable=True)
         return found.gather(1, order)[:, :n]

@@ -14,7 +14,7 @@ from rlrecbench.policy.t5 import T5Policy
 from rlrecbench.seeds import generator, stream
 
 PROBE = Probe(FineTune())
-POLICY = PROBE.policy()
+POLICY = PROBE.policy().eval()
 N = PROBE.data.n_items
 
 
@@ -95,11 +95,53 @@ def test_sampled_and_beams_are_items_of_their_leaves() -> None:
     assert len(seen) > 1  # the items of one leaf all come up
 
 
+def test_similar_items_are_the_nearest_texts() -> None:
+    """Scores by hand: the product of an item's text with the sum of the history's texts."""
+    prompts, target = PROBE.prompts()
+    draw = Draw(prompts, target, POLICY, generator(6, "t"), torch.ones(N), text=PROBE.text)
+    items = draw.similar(3, nearest=5)
+    for row in range(24):
+        seen = [i for i in draw.history[row].tolist() if i >= 0]
+        mean = PROBE.text[seen].sum(0)
+        order = sorted(_allowed(draw, row), key=lambda i: -float(PROBE.text[i] @ mean))
+        got = items[row].tolist()
+        assert len(set(got)) == 3
+        assert set(got) <= set(order[:5])
+    everything = draw.similar(N, nearest=N)
+    for row in range(24):
+        assert sorted(i for i in everything[row].tolist() if i >= 0) == sorted(_allowed(draw, row))
+
+
+def test_mistakes_are_the_best_allowed_beams() -> None:
+    draw = _draw(5)
+    beams, found = draw.beams(N), draw.mistakes(2, width=N)
+    leaf = POLICY.catalogue.leaf_of
+    for row in range(24):
+        seen = {leaf[i] for i in _allowed(draw, row)}
+        best = [leaf[i] for i in beams[row].tolist() if i >= 0 and leaf[i] in seen]
+        got = [leaf[i] for i in found[row].tolist()]
+        assert all(i in _allowed(draw, row) for i in found[row].tolist())
+        assert [x for x in best if x in got][:2] == got
+    assert draw.mistakes(3, width=1).shape == (24, 3)
+
+
+def test_beams_for_some_prompts_only() -> None:
+    draw = _draw(5)
+    where = torch.arange(24) % 3 == 0
+    some = draw.beams(4, where=where)
+    assert (some[~where] == -1).all()
+    leaf = torch.as_tensor(POLICY.catalogue.leaf_of)
+    assert torch.equal(leaf[some[where]], leaf[draw.beams(4)[where]])
+    assert (draw.beams(4, where=torch.zeros(24, dtype=torch.bool)) == -1).all()
+
+
 def test_what_was_not_declared_is_refused() -> None:
     prompts, target = PROBE.prompts()
     draw = Draw(prompts, target, POLICY, generator(0), torch.ones(N))
     with pytest.raises(BenchError, match="declare needs"):
         draw.collab_all()
+    with pytest.raises(BenchError, match="declare needs"):
+        draw.similar(1, 1)
     step = Step(PROBE.batch(PROBE.learner()).drawn, prompts, POLICY, "vocab", {})
     with pytest.raises(BenchError, match="declare reference"):
         _ = step.gain

@@ -73,16 +73,14 @@ def _training(stage: Train) -> tuple[float, float]:
     data, budget = _data(stage.data), build(Budget, stage.budget, "train")
     candidates = 1 + sum(v for k, v in stage.settings.items() if k in ("negatives", "trajectories", "samples"))
     method: Any = build(methods[stage.method], stage.settings, stage.method)
-    reference = method.updates + 0.33 * (
-        (method.reference is not None) + 2 * method.rollouts
-    )  # forward passes count a third
+    passes = _PASSES * method.updates + (method.reference is not None) + 2 * method.rollouts  # a rollout: draw, score
     steps = budget.total_steps(len(data.train))
     one = spec.flops(float(data.train.lengths.mean()), candidates)
     valid = min(len(data.valid), budget.eval_examples or len(data.valid))
     evaluations = steps * budget.batch_size / max(len(data.train), 1) / budget.eval_every
     ranking = evaluations * valid * spec.flops(float(data.valid.lengths.mean()), stage.beams)
     activations = budget.batch_size * float(data.train.lengths.mean()) * 0.02
-    return _PASSES * reference * one * steps * budget.batch_size + ranking, activations
+    return passes * one * steps * budget.batch_size + ranking, activations
 
 
 @lru_cache(maxsize=8)
