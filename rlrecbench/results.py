@@ -201,10 +201,10 @@ def _record(path: Path) -> Record:
     if data.get("schema") != SCHEMA:
         raise StoreError(f"{path}: schema {data.get('schema')!r}, but this version reads {SCHEMA}; run the suite again")
     metrics, provenance = data.get("metrics"), data.get("provenance")
-    numbers = isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values())
+    numbers = isinstance(metrics, dict) and all(v is None or type(v) in (int, float) for v in metrics.values())
     if not numbers or not isinstance(provenance, dict) or not isinstance(provenance.get("fingerprint"), str):
         raise StoreError(
-            f"{path}: needs 'metrics' (numbers by name) and 'provenance' with a 'fingerprint'; "
+            f"{path}: needs 'metrics' (numbers by name, null where undefined) and 'provenance' with a 'fingerprint'; "
             "remove the cell's folder and run the suite again"
         )
     seed = path.parent.name.removeprefix("seed-")
@@ -212,7 +212,7 @@ def _record(path: Path) -> Record:
         raise StoreError(f"{path}: the folder's name must be seed-<number>; rename or remove it")
     dataset, backbone, method = path.parts[-5:-2]
     audit, cost = data.get("audit", {}), data.get("cost", {})
-    values = {name: float(value) for name, value in metrics.items()}
+    values = {name: np.nan if value is None else float(value) for name, value in metrics.items()}
     return Record(dataset, backbone, method, int(seed), values, audit, cost, provenance, path.parent)
 
 

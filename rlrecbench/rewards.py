@@ -11,6 +11,7 @@ from rlrecbench.registry import Registry
 Reward = Callable[[Draw, Tensor], Tensor]
 rewards: Registry[Reward] = Registry("reward")
 reward = rewards.register
+_GROUPS = 8  # popularity groups; Flower, section 4.1
 
 
 @reward("hit")
@@ -59,3 +60,43 @@ def inverse_popularity(draw: Draw, items: Tensor) -> Tensor:
     """Share of the most popular item's interactions that the item lacks, in [0, 1]."""
     most = draw.popularity.max().clamp(min=1)
     return torch.where(items < 0, 0.0, 1 - draw.popularity[items.clamp(min=0)] / most)
+
+
+@reward("rank-shaped", cite="minionerec")
+def rank_shaped(draw: Draw, items: Tensor) -> Tensor:
+    """Penalty for an item that stands high in a list beside the target, in [-1, 0].
+
+    In a row that contains the target, the item at place i (from 0) of G gets
+    -(1 / log2(i + 2)) / sum_{j < G} 1 / log2(j + 2), the target 0; in any other row all get 0. Absent items
+    take no place and do not count in G.
+
+    Source: MiniOneRec's ranking reward.
+    """
+    there = items >= 0
+    place = there.cumsum(1) - 1
+    gain = torch.where(there, 1 / torch.log2(place.clamp(min=0) + 2), 0.0)
+    share = gain / gain.sum(1, keepdim=True).clamp(min=1e-12)
+    target = items == draw.target[:, None]
+    return torch.where(there & ~target & target.any(1, keepdim=True), -share, 0.0)
+
+
+@reward("group-balanced")
+def group_balanced(draw: Draw, items: Tensor) -> Tensor:
+    """Share of the rarest popularity group over that of the item's group, in (0, 1].
+
+    A group's share is its part of all occurrences in the training histories, so a recommender that follows
+    the training distribution earns the same from each of the eight groups. Groups are cut as the fairness
+    metrics cut them: the items that occur, by descending frequency, in equal parts; items that never occur
+    join the last group. A group without any occurrence earns 1, as the rarest does.
+    """
+    frequency = draw.frequency
+    order = frequency.argsort(descending=True, stable=True)
+    occurring = int((frequency > 0).sum())
+    group = torch.full_like(order, _GROUPS - 1)
+    size, rest = divmod(occurring, _GROUPS)
+    sizes = size + (torch.arange(_GROUPS, device=order.device) < rest).long()
+    group[order[:occurring]] = torch.arange(_GROUPS, device=order.device).repeat_interleave(sizes)
+    total = torch.zeros(_GROUPS, dtype=torch.float64, device=order.device).index_add(0, group, frequency.double())
+    rarest = torch.where(total > 0, total, torch.inf).min()
+    worth = torch.where(total > 0, rarest / total, 1.0).float()
+    return torch.where(items < 0, 0.0, worth[group[items.clamp(min=0)]])

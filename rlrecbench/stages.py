@@ -8,7 +8,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlrecbench.config import build
-from rlrecbench.data.frame import Dataset
+from rlrecbench.data.frame import Dataset, Ints
+from rlrecbench.metrics.reference import Floats
 from rlrecbench.store import Report, Stage, Store, stage
 
 Json = dict[str, Any]
+_SCORES_AT_ONCE = 2**24  # collaborative scores in memory, 64 MiB
 
 
 @stage
@@ -287,6 +289,15 @@ class Score(Stage):
     rank: Rank
     metrics: tuple[str, ...]
     definitions: int = field(default=1)  # bumped when a metric's definition changes
+    collab: Collaborate | None = None  # where a metric needs it
+
+    @cached_property
+    def identity(self) -> Json:
+        """What the key is the hash of; without a collaborative model as if there were no such field."""
+        identity: Json = super().identity
+        if self.collab is None:
+            del identity["fields"]["collab"]
+        return identity
 
     @property
     def label(self) -> str:
@@ -303,8 +314,20 @@ class Score(Stage):
         ranked = np.full((len(test), self.rank.k), -1, np.int64)
         valid = (table["item"] >= 0) & (table["item"] < data.n_items)
         ranked[table["row"], table["rank"] - 1] = np.where(valid, table["item"], -2)
-        lists = Lists(ranked, test.target, Reference.of(data), self._leaves(store))
-        result = evaluate(lists, [parse(m) for m in self.metrics])
+        scores = np.full(ranked.shape, -np.inf)
+        scores[table["row"], table["rank"] - 1] = table["score"]
+        specs = [parse(m) for m in self.metrics]
+        needs = {spec.metric.needs for spec in specs}
+        leaf = self._leaves(store)
+        lists = Lists(
+            ranked,
+            test.target,
+            Reference.of(data),
+            leaf,
+            probability=self._probability(ranked, scores, leaf) if "probability" in needs else None,
+            collab=self._collab_scores(ranked, store) if "collab" in needs else None,
+        )
+        result = evaluate(lists, specs)
         item_ids = data.items["item_id"].to_numpy()
         users = data.test_ids()[: len(test)]
         frame = pd.DataFrame({"user_id": users, "target": item_ids[test.target]})
@@ -317,8 +340,9 @@ class Score(Stage):
         own["item_id"] = np.where(valid, item_ids[np.where(valid, table["item"], 0)], "")
         own["score"] = table["score"].astype("float32")
         own.to_parquet(folder / "ranked.parquet", index=False)
-        out = {"metrics": result.values, "audit": audit(lists)}
-        (folder / "metrics.json").write_text(json.dumps(out, indent=1))
+        values = {name: None if np.isnan(value) else value for name, value in result.values.items()}
+        out = {"metrics": values, "audit": audit(lists)}
+        (folder / "metrics.json").write_text(json.dumps(out, indent=1, allow_nan=False))
 
     def _leaves(self, store: Store) -> Any:
         if self.rank.train is None:
@@ -326,6 +350,34 @@ class Score(Stage):
         from rlrecbench.backbones import load_catalogue
 
         return load_catalogue(store.path(self.rank.train.ids)).leaf_of
+
+    def _probability(self, ranked: Ints, scores: Floats, leaf: Ints | None) -> Floats | None:
+        """Probability of each listed item: its path's, shared equally by the items of the path, [U, K].
+
+        None for rankers without a backbone and for those with a ``rank`` of their own, whose scores need not be
+        log-probabilities.
+        """
+        from rlrecbench.method import Ranker, methods
+
+        if leaf is None or methods[self.rank.method].rank is not Ranker.rank:
+            return None
+        sharing = np.bincount(leaf)[leaf]
+        return np.asarray(np.exp(scores) / sharing[np.maximum(ranked, 0)])
+
+    def _collab_scores(self, ranked: Ints, store: Store) -> Floats | None:
+        """Collaborative scores of the listed items, each row's scaled over the catalogue to [0, 1], [U, K]."""
+        import torch
+
+        model = _collab(self.collab, store)
+        if model is None:
+            return None
+        out = np.zeros(ranked.shape)
+        for rows in torch.arange(len(ranked)).split(max(1, _SCORES_AT_ONCE // len(model.items))):
+            scores = model.score("test", rows)
+            low, high = scores.aminmax(dim=1, keepdim=True)
+            listed = scores.gather(1, torch.from_numpy(ranked)[rows].clamp(min=0))
+            out[rows.numpy()] = (listed - low) / (high - low).clamp(min=torch.finfo(scores.dtype).tiny)
+        return out
 
 
 class Memory:

@@ -280,7 +280,8 @@ class _Expansion:
             device=self.device,
             rank_batch=self.suite.rank.batch,
         )
-        return Cell(self.dataset.name, label, entry.label, seed, Score(rank, self.suite.metrics))
+        score = Score(rank, self.suite.metrics, collab=self._collab(seed) if self._scores_collab else None)
+        return Cell(self.dataset.name, label, entry.label, seed, score)
 
     def _train(self, backbone: Entry, entry: Entry, seed: int) -> Train | None:
         """The training that ends with this method; for a ranker, that of its start."""
@@ -315,6 +316,11 @@ class _Expansion:
     def _ids(self, spec: Backbone) -> Identify:
         source = released_checksum(self.dataset.name, self.folder) if spec.ids.kind == "released" else ""
         return Identify(self.data, plain(spec.ids), source, (str(self.folder.parent),))
+
+    @property
+    def _scores_collab(self) -> bool:
+        """Whether a metric reads collaborative scores; they come from the model that the methods use."""
+        return any(parse(name).metric.needs == "collab" for name in self.suite.metrics)
 
     def _collab(self, seed: int) -> Collaborate:
         return Collaborate(self.data, self.suite.collab, seed, self.device)

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"api"},
     {"conformance", "bench"},
     {"metrics"},
-    {"stats", "results"},
+    {"stats", "stats_lists", "results"},
     {"report"},
     {"stages"},
     {"suite"},

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from rlrecbench import suite as suites
+from rlrecbench.config import digest
 from rlrecbench.errors import BenchError, ConfigError
 from rlrecbench.stages import Train
-from rlrecbench.store import closure
+from rlrecbench.store import closure, from_json, to_json
 
 GOOD: dict[str, Any] = {
     "name": "t",
@@ -62,6 +63,30 @@ def test_what_changes_an_identity_and_what_does_not(tmp_path: Path) -> None:
     assert explicit.key == base.key  # a default written out is the same thing
 
 
+def test_a_metric_that_reads_collaborative_scores_brings_their_model(tmp_path: Path) -> None:
+    """One model for each seed, the sasrec ranker's own; without such a metric the key knows nothing of it."""
+    changes: dict[str, Any] = {"methods": ["sft", "sasrec"]}
+    plain = _cells(tmp_path, **changes)[0].score
+    assert plain.collab is None
+    fields = {"rank": {"key": plain.rank.key}, "metrics": list(plain.metrics), "definitions": plain.definitions}
+    assert plain.key == digest({"stage": "score", "version": plain.version, "fields": fields})
+    cells = _cells(tmp_path, **changes, metrics=["ndcg@10", "collab-mean@10"])
+    names = [s.name for s in closure([c.score for c in cells])]
+    assert (names.count("collab"), names.count("train"), names.count("rank")) == (2, 2, 4)
+    assert {c.score.rank.key for c in cells} == {c.score.rank.key for c in _cells(tmp_path, **changes)}
+    sasrec = next(c.score for c in cells if c.method == "sasrec")
+    assert sasrec.collab is not None
+    assert sasrec.rank.collab is not None
+    assert sasrec.collab.key == sasrec.rank.collab.key
+    changes["collab"] = {"epochs": 1}
+    other = _cells(tmp_path, **changes, metrics=["ndcg@10", "collab-mean@10"])[0].score
+    assert other.key != cells[0].score.key
+    assert other.rank.key == cells[0].score.rank.key
+    again = from_json(to_json(cells[0].score))
+    assert again.key == cells[0].score.key
+    assert from_json(to_json(plain)).key == plain.key
+
+
 def test_settings_by_precedence(tmp_path: Path) -> None:
     """Budget default < method class < suite's train < the method's own < overrides."""
     cells = _cells(
@@ -108,7 +133,7 @@ def test_set_and_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["sdpo"]}, r"methods\[0\]: no method 'sdpo'; did you mean 'dpo'"),
+        ({"methods": ["sdpo"]}, r"methods\[0\]: no method 'sdpo'; did you mean 's-dpo'"),
         ({"methods": [{"dpo": {"bta": 1}}]}, r"methods\[0\]\.bta: unknown setting; did you mean 'beta'"),
         ({"methods": [{"dpo": {"beta": -1}}]}, r"methods\[0\]\.beta: .*greater than 0, found -1"),
         ({"methods": [{"dpo": {"beta": "x"}}]}, r"methods\[0\]\.beta: .*number, found \"x\""),

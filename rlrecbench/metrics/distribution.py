@@ -47,21 +47,21 @@ def kl(p: Ints, q: Ints, pseudo_count: float = PSEUDO_COUNT) -> float:
         q: Counts of Q; zeros become ``pseudo_count``.
         pseudo_count: Above 0.
     """
-    return _divergence(_shares(p), _shares(np.where(q == 0, pseudo_count, q)))
+    return divergence(_shares(p), _shares(np.where(q == 0, pseudo_count, q)))
 
 
 def js(p: Ints, q: Ints) -> float:
     """Jensen-Shannon divergence .5 KL(P || M) + .5 KL(Q || M), M = (P + Q) / 2; NaN if either is all 0."""
     a, b = _shares(p), _shares(q)
     m = (a + b) / 2
-    return (_divergence(a, m) + _divergence(b, m)) / 2
+    return (divergence(a, m) + divergence(b, m)) / 2
 
 
 def _shares(counts: Floats | Ints) -> Floats:
     return np.asarray(counts / (counts.sum() or np.nan), np.float64)
 
 
-def _divergence(p: Floats, q: Floats) -> float:
-    """Sum p ln(p / q) over p > 0; a NaN in p stays."""
+def divergence(p: Floats, q: Floats) -> float:
+    """KL of two vectors of shares in nats: sum p ln(p / q) over p > 0; a NaN in p stays."""
     there = p != 0
     return float(p[there] @ np.log(p[there] / q[there]))

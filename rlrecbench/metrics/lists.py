@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlrecbench.data.frame import Ints
-from rlrecbench.metrics.reference import Reference
+from rlrecbench.metrics.reference import Floats, Reference
 
+Beside = Literal["probability", "collab"]
 ABSENT, INVALID = -1, -2
 
 
@@ -22,6 +24,9 @@ class Lists:
         target: The one relevant item of each row, [U].
         reference: The data set's titles, groups and frequencies.
         leaf: Which items are the same string, [N]; None: those of equal title.
+        probability: Probability with which the ranker generates the item for the row, [U, K]; None: not known.
+        collab: Collaborative score of the item for the row, as a share of the way from the row's lowest score
+            over the catalogue to its highest, [U, K]; None: not known.
 
     Raises:
         ValueError: The shapes do not fit each other.
@@ -31,6 +36,8 @@ class Lists:
     target: Ints
     reference: Reference
     leaf: Ints | None = None
+    probability: Floats | None = None
+    collab: Floats | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes and mark invalid entries."""
@@ -39,6 +46,10 @@ class Lists:
             raise ValueError(f"ranked must be [U, K] and target [U], not {self.ranked.shape} and {self.target.shape}")
         if self.leaf is not None and self.leaf.shape != (n,):
             raise ValueError(f"leaf must be [N] with N = {n}, not {self.leaf.shape}")
+        for name in ("probability", "collab"):
+            values = getattr(self, name)
+            if values is not None and values.shape != self.ranked.shape:
+                raise ValueError(f"{name} must be [U, K] like ranked, {self.ranked.shape}, not {values.shape}")
         outside = (self.ranked < ABSENT) | (self.ranked >= n)
         object.__setattr__(self, "ranked", np.where(outside, INVALID, self.ranked).astype(np.int64))
 
@@ -74,6 +85,26 @@ class Lists:
             top = self.ranked[:, :k]
             cache[k] = np.bincount(top[top >= 0], minlength=self.reference.n_items)
         return cache[k]
+
+    def select(self, rows: Ints) -> "Lists":
+        """The lists of some rows, in the given order."""
+        probability, collab = (None if x is None else x[rows] for x in (self.probability, self.collab))
+        return Lists(self.ranked[rows], self.target[rows], self.reference, self.leaf, probability, collab)
+
+    def has(self, what: Beside | None) -> bool:
+        """Tell whether such values stand beside the lists; nothing (None) always does."""
+        return what is None or getattr(self, what) is not None
+
+    def beside(self, what: Beside, k: int) -> Floats:
+        """The values beside the lists' first k places, without meaning where no item stands, [U, k].
+
+        Raises:
+            ValueError: The lists do not have them.
+        """
+        values: Floats | None = getattr(self, what)
+        if values is None:
+            raise ValueError(f"the lists have no {what}")
+        return values[:, :k]
 
     def titles(self, k: int) -> Ints:
         """How often each title is in the lists' first k places, [T]."""

@@ -1,7 +1,7 @@
 """Names such as ``ndcg@10`` or ``dgu@10-compat``, and their evaluation in one pass over the lists."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rlrecbench.data.frame import Ints
 from rlrecbench.errors import ConfigError
-from rlrecbench.metrics.lists import Lists
+from rlrecbench.metrics.lists import Beside, Lists
 from rlrecbench.metrics.reference import Floats
 from rlrecbench.registry import Registry
 
@@ -27,10 +27,12 @@ class Metric(Protocol):
         better: Which direction is better.
         level: "user": one value per user, [U], and their mean is the metric's value; "list": one value over
             the lists of all users.
+        needs: What must stand beside the lists; without it the value is undefined (NaN).
     """
 
     better: Better
     level: Level
+    needs: Beside | None
 
     def __call__(self, lists: Lists, k: int) -> Floats | float:
         """Evaluate the first k places."""
@@ -41,19 +43,21 @@ metrics: Registry[Metric] = Registry("metric")
 F = TypeVar("F", bound=Callable[[Lists, int], Floats | float])
 
 
-def metric(name: str, *, better: Better, level: Level, cite: str = "") -> Callable[[F], F]:
+def metric(name: str, *, better: Better, level: Level, needs: Beside | None = None, cite: str = "") -> Callable[[F], F]:
     """Return a decorator that registers a function as a metric.
 
     Args:
         name: What stands before ``@``; the variants end with ``-compat`` or ``-string``.
         better: "higher" or "lower".
         level: "user" for a function that returns [U] values, "list" for one that returns a number.
+        needs: "probability" or "collab" for a function that reads these of the lists; it is called only for lists
+            that have them.
         cite: Citation key.
     """
 
     def add(function: F) -> F:
         value = cast(Metric, function)
-        value.better, value.level = better, level
+        value.better, value.level, value.needs = better, level, needs
         metrics.register(name, cite=cite)(value)
         return function
 
@@ -107,14 +111,18 @@ def parse(text: str, where: str = "") -> Spec:
     return Spec(name, int(match["k"]))
 
 
-def standard(cutoffs: Sequence[int], credit: Literal["item", "string"] = "item") -> list[Spec]:
+def standard(
+    cutoffs: Sequence[int], credit: Literal["item", "string"] = "item", beside: Collection[Beside] = ()
+) -> list[Spec]:
     """All registered metrics at some cut-offs, those of single users first.
 
     Args:
         cutoffs: Values of k.
         credit: "string" adds the ``-string`` variants beside the others.
+        beside: What the lists have beside the items; metrics that need anything else are left out.
     """
     wanted = [e for e in metrics if credit == "string" or not e.name.endswith("-string")]
+    wanted = [e for e in wanted if e.value.needs is None or e.value.needs in beside]
     wanted.sort(key=lambda e: e.value.level != "user")
     return [Spec(entry.name, k) for entry in wanted for k in cutoffs]
 
@@ -124,7 +132,8 @@ class Result:
     """The values of one ranking.
 
     Attributes:
-        values: Value of each metric by its full name; NaN where it is undefined (nothing was recommended).
+        values: Value of each metric by its full name; NaN where it is undefined (nothing was recommended, or the
+            lists lack what it needs).
         per_user: Values of the user-level metrics by full name, each [U].
         rank: 1-based rank of the target, 0 where it is absent, [U].
     """
@@ -144,8 +153,10 @@ def evaluate(lists: Lists, specs: Sequence[Spec | str]) -> Result:
     per_user: dict[str, Floats] = {}
     for spec in specs:
         spec = parse(spec) if isinstance(spec, str) else spec
-        value = spec.metric(lists, spec.k)
-        if spec.metric.level == "user":
+        user = spec.metric.level == "user"
+        undefined = np.full(len(lists), np.nan) if user else np.nan
+        value = spec.metric(lists, spec.k) if lists.has(spec.metric.needs) else undefined
+        if user:
             users = per_user[str(spec)] = np.asarray(value, np.float64)
             value = users.mean() if len(users) else np.nan
         values[str(spec)] = float(value)

@@ -8,13 +8,13 @@ ABSENT = "—"
 
 
 def number(value: float) -> str:
-    """A metric: four decimals, "n/a" where it is undefined."""
-    return "n/a" if isnan(value) else f"{value:.4f}"
+    """A metric: four decimals, "n/a" where it is undefined; three digits below 0.001, such as 2.13e-4."""
+    return "n/a" if isnan(value) else _decimal(value, like=value)
 
 
 def spread(value: Value) -> str:
     """The standard deviation behind a mean, "" with one seed."""
-    return "" if value.std is None or isnan(value.std) else f" ± {value.std:.4f}"
+    return "" if value.std is None or isnan(value.std) else f" ± {_decimal(value.std, like=value.mean)}"
 
 
 def p_value(p: float) -> str:
@@ -52,6 +52,11 @@ def users(comparison: Comparison) -> str:
 def cost(row: Row) -> str:
     """Seconds of training, and of ranking for 1,000 users."""
     return " · ".join(_seconds(row.cost.get(name)) for name in ("train_s", "rank_s_per_1000"))
+
+
+def _decimal(value: float, like: float) -> str:
+    """Four decimals, or three digits and an exponent where those of ``like`` would be lost."""
+    return f"{value:.2e}".replace("e-0", "e-") if value and 0 < abs(like) < 0.001 else f"{value:.4f}"
 
 
 def _seconds(value: float | None) -> str:

@@ -18,6 +18,10 @@ HIGHER = [
     "ttr",
     "coverage",
     "item-entropy",
+    "collab-mean",
+    "collab-std",
+    "collab-range",
+    "collab-user-range",
 ]
 LOWER = [
     "dgu",
@@ -29,6 +33,9 @@ LOWER = [
     "js-popularity",
     "kl-group",
     "js-group",
+    "kl-normal",
+    "kl-normal-rank",
+    "generation-std",
 ]
 
 
@@ -40,6 +47,7 @@ LOWER = [
         ("hr@10-string", Spec("hr-string", 10), "hr@10-string"),
         ("recall@10-string", Spec("hr-string", 10), "hr@10-string"),
         ("dgu@10-compat", Spec("dgu-compat", 10), "dgu@10-compat"),
+        ("kl-normal-rank@10", Spec("kl-normal-rank", 10), "kl-normal-rank@10"),
         ("kl-popularity@20", Spec("kl-popularity", 20), "kl-popularity@20"),
     ],
 )
@@ -67,7 +75,7 @@ def test_directions_and_levels() -> None:
     known = {entry.name: entry.value for entry in metrics}
     assert {name for name in known if known[name].better == "higher"} == set(HIGHER)
     assert {name for name in known if known[name].better == "lower"} == set(LOWER)
-    users = {"recall", "ndcg", "mrr", "hr-string", "ndcg-string", "mrr-string"}
+    users = {"recall", "ndcg", "mrr", "hr-string", "ndcg-string", "mrr-string", "collab-user-range"}
     assert {name for name in known if known[name].level == "user"} == users
 
 
@@ -75,7 +83,7 @@ def test_every_entry_says_what_it_is_and_where() -> None:
     for entry in metrics:
         assert len(entry.summary) > 20
         assert "rlrecbench/metrics/" in entry.origin.replace("\\", "/")
-    assert len(standard([5, 10], "string")) == 2 * len(HIGHER + LOWER)
+    assert len(standard([5, 10], "string", ("probability", "collab"))) == 2 * len(HIGHER + LOWER)
 
 
 def test_a_newcomers_metric_is_evaluated_like_ours() -> None:

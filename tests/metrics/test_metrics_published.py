@@ -58,7 +58,8 @@ def test_most_popular_gives_the_known_floor(name: str, shared_data: SharedData) 
 def test_all_metrics_of_beautys_lists_take_well_under_a_second(shared_data: SharedData) -> None:
     data = prepare("beauty", DataOptions(), [shared_data("beauty")])
     ranked = np.random.default_rng(0).integers(0, data.n_items, (len(data.test), 10))
-    lists = Lists(ranked, data.test.target, Reference.of(data))
+    beside = np.random.default_rng(1).random(ranked.shape)
+    lists = Lists(ranked, data.test.target, Reference.of(data), probability=beside, collab=beside)
     start = time.process_time()
-    evaluate(lists, standard([5, 10], "string"))
+    evaluate(lists, standard([5, 10], "string", ("probability", "collab")))
     assert time.process_time() - start < 1.0
