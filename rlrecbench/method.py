@@ -7,6 +7,7 @@ D width, N items. Item ids are 0..N-1, -1 is absent. Log-probabilities are in na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -191,6 +192,12 @@ class FineTune(Ranker):
         return None
 
     @property
+    def reference_lasts(self) -> bool:
+        """Whether draws are made ahead and the reference stays as long as they do, so its part is computed once."""
+        ahead = self.redraw != 0 and self.reference is not None
+        return ahead and (self.reference == "start" or self.reference == self.redraw)
+
+    @property
     def updates(self) -> int:
         """Gradient steps per draw."""
         return 1
@@ -298,9 +305,14 @@ class Draw:
         """Draw n distinct items uniformly, never the target, its leaf or the history: [B, n]."""
         return self._distinct(n, torch.ones_like(self.popularity, dtype=torch.float32))
 
-    def popular(self, n: int) -> Tensor:
-        """Draw n distinct items in proportion to their training interactions: [B, n]."""
-        return self._distinct(n, self.popularity.float())
+    def popular(self, n: int, counts: Tensor | None = None) -> Tensor:
+        """Draw n distinct items in proportion to counts, by default their training interactions: [B, n].
+
+        Args:
+            n: How many.
+            counts: Of each item, such as :attr:`frequency`, [N].
+        """
+        return self._distinct(n, (self.popularity if counts is None else counts).float())
 
     def hard(self, n: int, lo: float, hi: float) -> Tensor:
         """Draw n distinct items from a band of ranks under the collaborative model: [B, n].
@@ -489,7 +501,7 @@ class Step:
         progress: Share of the training budget that is spent, in [0, 1].
         reference: Computes the reference's token log-probabilities [B, C, L] in the same measure.
         old_tokens: Token log-probabilities at the time of the draw, [B, C, L], if updates > 1.
-        log: Receives diagnostics for ``train.jsonl``.
+        log: Receives diagnostics for ``train.jsonl``; None where the step is not logged.
     """
 
     def __init__(
@@ -517,7 +529,12 @@ class Step:
         self.progress = progress
         self.old_tokens = old_tokens
         self._reference = reference
-        self._log = log if log is not None else {}
+        self._log = log
+
+    @property
+    def logged(self) -> Mapping[str, float]:
+        """The diagnostics kept so far."""
+        return self._log or {}
 
     @property
     def catalogue(self) -> Catalogue:
@@ -596,9 +613,16 @@ class Step:
         )
 
     def log(self, **values: Tensor | float) -> None:
-        """Keep diagnostics of this step for ``train.jsonl``."""
+        """Keep diagnostics of this step for ``train.jsonl``, if it is one that is logged.
+
+        What is not a number, such as a mean over no pairs, is left out.
+        """
+        if self._log is None:
+            return
         for name, value in values.items():
-            self._log[name] = float(value.detach()) if isinstance(value, Tensor) else float(value)
+            number = float(value.detach()) if isinstance(value, Tensor) else float(value)
+            if not math.isnan(number):
+                self._log[name] = number
 
 
 def _repeated(items: Tensor) -> Tensor:

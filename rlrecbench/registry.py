@@ -180,8 +180,8 @@ def field_notes(cls: type[Any]) -> dict[str, str]:
         name = ""
         for token in tokenize.generate_tokens(lambda source=source: next(source, "")):  # type: ignore[misc]
             field = re.match(r"\s+(\w+)\s*:[^:]", token.line)
-            name = field.group(1) if field else name
-            if token.type == tokenize.COMMENT and name in base.__dataclass_fields__ and field:
+            name = field.group(1) if field else "" if token.type == tokenize.NEWLINE else name
+            if token.type == tokenize.COMMENT and name in base.__dataclass_fields__:
                 notes[name] = token.string.lstrip("# ")
     return notes
 

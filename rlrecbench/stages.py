@@ -340,8 +340,8 @@ class Score(Stage):
         own["item_id"] = np.where(valid, item_ids[np.where(valid, table["item"], 0)], "")
         own["score"] = table["score"].astype("float32")
         own.to_parquet(folder / "ranked.parquet", index=False)
-        values = {name: None if np.isnan(value) else value for name, value in result.values.items()}
-        out = {"metrics": values, "audit": audit(lists)}
+        numbers = {name: None if np.isnan(value) else value for name, value in result.values.items()}
+        out = {"metrics": numbers, "audit": audit(lists)}
         (folder / "metrics.json").write_text(json.dumps(out, indent=1, allow_nan=False))
 
     def _leaves(self, store: Store) -> Any:

@@ -1,15 +1,18 @@
 """``rlrecbench list KIND`` and ``rlrecbench show KIND NAME``."""
 
-import dataclasses
-import inspect
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlrecbench.errors import ConfigError
+
 if TYPE_CHECKING:
-    from rlrecbench.registry import Entry, Registry
+    from rich.table import Table
+
+    from rlrecbench.registry import Registry
 
 KINDS = ("methods", "backbones", "datasets", "metrics", "rewards", "suites")
 _PLUGIN = click.option("--plugin", type=click.Path(path_type=Path), multiple=True, help="A plug-in file to read first.")
@@ -19,8 +22,16 @@ _PLUGIN = click.option("--plugin", type=click.Path(path_type=Path), multiple=Tru
 @click.argument("kind", type=click.Choice(KINDS))
 @_PLUGIN
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(kind: str, plugin: tuple[Path, ...], as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print all about the methods as a page (docs/methods.md).")
+def list_(kind: str, plugin: tuple[Path, ...], as_json: bool, markdown: bool) -> None:
     """List what a suite can name, one line each."""
+    if markdown:
+        from rlrecbench.cli.markdown import page
+
+        if kind != "methods" or as_json:
+            raise ConfigError("--markdown prints the methods: rlrecbench list methods --markdown")
+        click.echo(page(registry_of(kind, plugin)), nl=False)
+        return
     if kind == "suites":
         from rlrecbench.suite import builtin, find
 
@@ -45,35 +56,19 @@ def list_(kind: str, plugin: tuple[Path, ...], as_json: bool) -> None:
 @_PLUGIN
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(kind: str, name: str, plugin: tuple[Path, ...], as_json: bool) -> None:
-    """Show one method, backbone, data set, metric, reward or suite: paper, settings with defaults and sources."""
+    """Show one method, backbone, data set, metric, reward or suite: paper, deviations, settings with sources."""
     if kind == "suite":
         from rlrecbench.suite import find
 
         click.echo(find(name).read_text().rstrip())
         return
-    entry = registry_of(kind + "s", plugin).entry(name)
-    about = describe(entry, kind)
+    from rlrecbench.cli.describe import describe
+
+    about = describe(registry_of(kind + "s", plugin).entry(name), kind)
     if as_json:
         click.echo(json.dumps(about, indent=1, default=str))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print(f"[bold]{entry.name}[/]  {entry.cite}\n[dim]{_short(entry.origin)}[/]\n", highlight=False)
-    console.print(about["text"], markup=False, highlight=False, soft_wrap=True)
-    if about["facts"]:
-        console.print()
-        for key, value in about["facts"].items():
-            console.print(f"{key}: {value}", markup=False, highlight=False)
-    if about["settings"]:
-        table = Table(box=None, pad_edge=False)
-        for column in ("setting", "default", "meaning; source"):
-            table.add_column(column, overflow="fold")
-        for row in about["settings"]:
-            table.add_row(row["name"], str(row["default"]), row["note"])
-        console.print()
-        console.print(table)
+    else:
+        _print(about, kind)
 
 
 def registry_of(kind: str, plugins: tuple[Path, ...] = ()) -> "Registry[Any]":
@@ -98,53 +93,48 @@ def registry_of(kind: str, plugins: tuple[Path, ...] = ()) -> "Registry[Any]":
     return found[kind]
 
 
-def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
-    """Everything there is to say about an entry."""
-    from rlrecbench.registry import field_notes
+def _print(about: dict[str, Any], kind: str) -> None:
+    """Print a description to the terminal: what it is, deviations, declarations, settings."""
+    from rich.console import Console
 
-    value = entry.value
-    module = inspect.getmodule(value)
-    text = inspect.getdoc(value) or ""
-    if (
-        module is not None
-        and module.__doc__
-        and entry.origin.partition(":")[0] != (inspect.getsourcefile(type(entry)) or "")
-    ):
-        text = (
-            inspect.cleandoc(module.__doc__) + "\n\n" + text
-            if "baselines" in module.__name__ or "plugin" in module.__name__
-            else text
-        )
-    settings: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {}
-    if inspect.isclass(value) and dataclasses.is_dataclass(value):
-        notes = field_notes(value)
-        settings = [
-            {"name": f.name, "default": _default(f), "note": notes.get(f.name, "")} for f in dataclasses.fields(value)
-        ]
-        made = value() if all(s["default"] != "required" for s in settings) else None
-        for key in ("start", "redraw", "reference", "updates", "measure", "dropout", "needs", "budget"):
-            if hasattr(made, key) and key not in {s["name"] for s in settings}:
-                found = getattr(made, key)
-                facts[key] = ", ".join(sorted(found)) if isinstance(found, frozenset) else found
-    elif kind == "dataset":
-        spec = value()
-        facts = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
-    return {
-        "name": entry.name,
-        "cite": entry.cite,
-        "origin": entry.origin,
-        "text": text,
-        "facts": facts,
-        "settings": settings,
-    }
+    from rlrecbench.cli.describe import meaning, shown
+
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    console.print(f"[bold]{about['name']}[/]  [dim]{_short(about['origin'])}[/]", highlight=False, soft_wrap=True)
+    say(about["summary"])
+    if about["paper"]:
+        say(textwrap.fill(about["paper"], console.width))
+    if about["text"]:
+        say(f"\n{about['text']}")
+    if about["deviations"]:
+        console.print("\n[bold]Deviations[/]")
+        for point in about["deviations"]:
+            say(textwrap.fill(point, console.width, initial_indent="- ", subsequent_indent="  "))
+    facts, settings = about["facts"].items(), about["settings"]
+    if facts:
+        console.print(f"\n[bold]{'Declarations' if kind == 'method' else 'Facts'}[/]")
+        console.print(_columns([(key, shown(value), meaning(key, value)) for key, value in facts]))
+    if settings:
+        console.print("\n[bold]Settings[/]  name, default, meaning; source")
+        console.print(_columns([(s["name"], shown(s["default"]), s["note"]) for s in settings]))
 
 
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default is not dataclasses.MISSING:
-        value = field.default
-        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
+def _columns(rows: list[tuple[str, ...]]) -> "Table":
+    """Columns of plain text; an empty last one is left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    width = 3 if any(row[2] for row in rows) else 2
+    table = Table.grid(padding=(0, 2))
+    for at in range(width):
+        table.add_column(overflow="fold", no_wrap=at == 0, max_width=28 if at == 1 and width == 3 else None)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row[:width]))
+    return table
 
 
 def _comment(path: Path) -> str:

@@ -127,9 +127,19 @@ class TokenScores:
         terminator = self.policy.catalogue.terminator
         if terminator is None:
             raise ValueError("the paths of this catalogue have no terminator")
+
+        def run(states: Tensor) -> Tensor:
+            logits = self.policy.head(states)
+            return logits[:, terminator] - logits.logsumexp(-1)
+
         with torch.set_grad_enabled(self._grad):
-            logits = self.policy.head(self.states)
-            return torch.where(self.present, logits[..., terminator] - logits.logsumexp(-1), 0.0)
+            states = self.states[self.present]  # [R, D]
+            rows = max(1, CHUNK // self.policy.catalogue.vocab)
+            if len(states) <= rows:
+                scores = run(states)
+            else:
+                scores = torch.cat([checkpoint(run, part, use_reentrant=False) for part in states.split(rows)])
+            return scores.new_zeros(self.present.shape).masked_scatter(self.present, scores)
 
     @torch.no_grad()
     def entropy(self) -> Tensor:

@@ -167,13 +167,12 @@ def diagnose(step: Step) -> None:
             step.log(kl_reference=(ratio.exp() - ratio - 1).mean())
 
 
-def draw_batch(learner: Learner, draw: Draw, log_probabilities: bool = False) -> tuple[Drawn, dict[str, Tensor]]:
+def draw_batch(learner: Learner, draw: Draw) -> tuple[Drawn, dict[str, Tensor]]:
     """Draw candidates for a batch, and what has to be computed at this moment, without gradient.
 
     Args:
         learner: The policy with its heads and reference, in evaluation mode.
         draw: The batch.
-        log_probabilities: Keep those of a reference that will not change.
 
     Returns:
         The draw with what :meth:`FineTune.prepare` adds to it, and token log-probabilities by name.
@@ -188,7 +187,7 @@ def draw_batch(learner: Learner, draw: Draw, log_probabilities: bool = False) ->
         kept = {}
         if method.updates > 1:
             kept["old_tokens"] = step.logp_tokens
-        if method.reference is not None and (log_probabilities or method.updates > 1):
+        if method.reference_lasts or (method.reference is not None and method.updates > 1):
             kept["ref_tokens"] = step.ref_tokens
         extra = method.prepare(step)
     return replace(drawn, extra={**drawn.extra, **extra}) if extra else drawn, kept
@@ -341,12 +340,7 @@ class _Run:
         )
         self.bare.eval()
         with self.accelerator.autocast():
-            return draw_batch(self.bare, draw, log_probabilities=self.method.redraw != 0 and self._reference_lasts())
-
-    def _reference_lasts(self) -> bool:
-        """Tell whether the reference stays the same as long as a draw does."""
-        reference, redraw = self.method.reference, self.method.redraw
-        return reference == "start" or (isinstance(reference, int) and redraw is not None and reference == redraw)
+            return draw_batch(self.bare, draw)
 
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""

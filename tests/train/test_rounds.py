@@ -162,7 +162,8 @@ def test_diagnostics_do_not_change_the_training(tmp_path: Path) -> None:
     learner = Learner(probe.policy(), Plain(), None).train()
     batch = Probe(Plain()).batch(learner)
     gradients = []
-    for log in ({}, None):
+    logs: tuple[dict[str, float] | None, ...] = ({}, None)
+    for log in logs:
         torch.manual_seed(0)
         learner.zero_grad()
         learner(batch._replace(log=log)).backward()

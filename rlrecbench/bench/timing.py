@@ -1,0 +1,86 @@
+"""Two functions timed in turn."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of ``bench --json``.
+
+    Attributes:
+        name: Which benchmark.
+        ours_s: Median seconds.
+        reference: What it is compared with.
+        reference_s: Median seconds.
+        ratio: Median of reference / ours (ours / reference for ``step/``).
+        ratio_min: Smallest of the repeats.
+        ratio_max: Largest of the repeats.
+        repeats: Number of alternating repeats.
+        equal: Both gave the same result.
+    """
+
+    name: str
+    ours_s: float
+    reference: str
+    reference_s: float
+    ratio: float
+    ratio_min: float
+    ratio_max: float
+    repeats: int
+    equal: bool
+
+
+def compare(
+    name: str,
+    reference: str,
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    equal: bool,
+    repeats: int,
+    cost: bool = False,
+) -> Result:
+    """Time two functions in turn; both must have run once before.
+
+    Args:
+        name: Of the benchmark.
+        reference: What ``theirs`` is, in words.
+        ours: The first function.
+        theirs: The second.
+        equal: Whether both gave the same result.
+        repeats: How often.
+        cost: The ratio says how many times the reference's seconds ours takes, not how much faster it is.
+    """
+    mine, other = [], []
+    for _ in range(repeats):
+        mine.append(seconds(ours))
+        other.append(seconds(theirs))
+    ratios = [a / b if cost else b / a for a, b in zip(mine, other, strict=True)]
+    return Result(
+        name, median(mine), reference, median(other), median(ratios), min(ratios), max(ratios), repeats, equal
+    )
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def machine() -> dict[str, Any]:
+    """Number of cores, and measured speed of a matrix product in GFLOP/s."""
+    speeds = {str(t).removeprefix("torch."): _gflops(t) for t in (torch.float32, torch.bfloat16)}
+    return {"cores": len(os.sched_getaffinity(0)), "matmul_gflops": speeds}
+
+
+def _gflops(dtype: torch.dtype, size: int = 2048) -> float:
+    a = torch.randn(size, size).to(dtype)
+    torch.mm(a, a)
+    return round(2 * size**3 / min(seconds(lambda: torch.mm(a, a)) for _ in range(5)) / 1e9, 1)
