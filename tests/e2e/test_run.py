@@ -159,12 +159,17 @@ def _start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     )  # fmt: skip
 
 
+def _heed_interrupts() -> None:
+    """A shell starts background jobs with SIGINT ignored, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_and_killed_in_training_it_ends_with_the_same_bytes(suite: Path, finished: Path) -> None:
     """SIGINT saves and says so; SIGKILL a moment later loses a little; the third start ends like an undisturbed run."""
     folder = suite.parent
     store = folder / "results/store"
     command = [*_command("run", "x.yaml", "--workers", "2"), *ONE_SEED]
-    process = subprocess.Popen(command, cwd=folder, env=ENV, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=folder, env=ENV, stderr=subprocess.PIPE, preexec_fn=_heed_interrupts)
     _wait_for(lambda: any(store.glob("train/*.work/checkpoint-*/progress.json")), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -27,10 +27,10 @@ def test_standard_error_of_a_mean() -> None:
     """For a mean over users the delete-d jackknife's variance is that of the mean, s^2 / n."""
     rng = np.random.default_rng(0)
     a, b = _lists(rng, 0.5), _lists(rng, 1.5)
-    found = paired([a], [b], ["recall@5"], subsets=4000)["recall@5"]
+    found = paired([a], [b], ["recall@5"], subsets=2000)["recall@5"]
     d = (a.rank > 0).astype(float) - (b.rank > 0).astype(float)
     assert found.mean == pytest.approx(d.mean())
-    assert found.se == pytest.approx(d.std(ddof=1) / np.sqrt(U), rel=0.05)
+    assert found.se == pytest.approx(d.std(ddof=1) / np.sqrt(U), rel=0.07)
     assert found.high - found.low == pytest.approx(2 * 1.96 * found.se, rel=1e-3)
 
 
@@ -48,14 +48,15 @@ def test_seeds_are_averaged() -> None:
     assert both.mean == pytest.approx((one.mean + two.mean) / 2)
 
 
-@pytest.mark.parametrize("name", ["item-entropy@5", "coverage@5", "kl-popularity@5"])
-def test_intervals_hold_the_truth(name: str) -> None:
-    """120 worlds; the truth is the mean difference at this number of users. A nominal 95 % holds in at least 88 %."""
+def test_intervals_hold_the_truth() -> None:
+    """80 worlds; the truth is the mean difference at this number of users. A nominal 95 % holds in at least 87 %."""
     rng = np.random.default_rng(3)
-    worlds = [paired([_lists(rng, 0.9)], [_lists(rng, 1.2)], [name], subsets=60)[name] for _ in range(120)]
-    truth = np.mean([w.mean for w in worlds])
-    held = np.mean([w.low <= truth <= w.high for w in worlds])
-    assert held >= 0.88
+    names = ["item-entropy@5", "coverage@5", "kl-popularity@5"]
+    worlds = [paired([_lists(rng, 0.9)], [_lists(rng, 1.2)], names, subsets=50) for _ in range(80)]
+    for name in names:
+        truth = np.mean([w[name].mean for w in worlds])
+        held = np.mean([w[name].low <= truth <= w[name].high for w in worlds])
+        assert held >= 0.87, name
 
 
 def test_different_users_are_refused() -> None:
