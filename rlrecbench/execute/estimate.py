@@ -71,7 +71,8 @@ def _training(stage: Train) -> tuple[float, float]:
 
     spec = build(backbones[stage.backbone], stage.backbone_settings, stage.backbone)
     data, budget = _data(stage.data), build(Budget, stage.budget, "train")
-    candidates = 1 + sum(v for k, v in stage.settings.items() if k in ("negatives", "trajectories", "samples"))
+    drawn = [stage.settings.get(key) for key in ("negatives", "trajectories", "samples")]
+    candidates = 1 + sum(n for n in drawn if isinstance(n, int))
     method: Any = build(methods[stage.method], stage.settings, stage.method)
     passes = _PASSES * method.updates + (method.reference is not None) + 2 * method.rollouts  # a rollout: draw, score
     steps = budget.total_steps(len(data.train))

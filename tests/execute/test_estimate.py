@@ -1,0 +1,68 @@
+"""What a plan expects: every method has a cost, and more work costs more."""
+
+from pathlib import Path
+
+import pytest
+
+from rlrecbench import registry
+from rlrecbench.execute.estimate import estimate
+from rlrecbench.method import FineTune, methods
+from rlrecbench.stages import Train
+from rlrecbench.store import Store
+from rlrecbench.suite import builtin, expand, find, load
+
+registry.load()
+
+
+def _suite(folder: Path, *lines: str) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(
+        "name: x\ndatasets: [ml-100k]\nbackbones: [tiger: {preset: tiny}]\ntrain: {epochs: 1, max_steps: 10}\n"
+        "methods:\n" + "".join(f"  - {line}\n" for line in lines)
+    )
+    return path
+
+
+def _flops(folder: Path, *lines: str) -> list[float]:
+    cells = expand(load(_suite(folder, *lines)), ())
+    trains = [cell.score.rank.train for cell in cells]
+    costs = estimate([t for t in trains if t is not None], Store(folder / "store"))
+    return [costs[t.key].flops for t in trains if t is not None]
+
+
+@pytest.mark.parametrize("name", [e.name for e in methods if issubclass(e.value, FineTune)])
+def test_every_method_has_a_cost_of_its_own(tmp_path: Path, name: str) -> None:
+    assert all(0 < flops < 1e15 for flops in _flops(tmp_path, name))
+
+
+def test_more_work_costs_more(tmp_path: Path) -> None:
+    sft, dpo, grpo, ppo, once = _flops(
+        tmp_path, "sft", "dpo", "grpo: {epochs: 1}", "ppo", "ppo: {as: once, updates: 1}"
+    )
+    assert sft < dpo < grpo
+    assert once < ppo < 4 * once
+
+
+def test_builtin_suites_are_valid() -> None:
+    names = builtin()
+    assert {"quickstart", "methods-ml100k", "ablations/gflowgr-table2", "ablations/gflowgr-fig3"} <= set(names)
+    for name in names:
+        assert load(find(name)).methods
+
+
+def test_the_methods_suite_names_every_method() -> None:
+    listed = {entry.name for entry in load(find("methods-ml100k")).methods}
+    assert listed == {e.name for e in methods if e.value.__module__.startswith("rlrecbench.")}
+
+
+def test_a_chain_of_starts_is_trained_once(tmp_path: Path) -> None:
+    """s-dpo from flower: the flower of the chain is the flower of the row."""
+    cells = expand(load(_suite(tmp_path, "flower", "s-dpo: {start: flower}", "dpo: {start: s-dpo}")), ())
+    flower, sdpo, dpo = (cell.score.rank.train for cell in cells)
+    assert isinstance(sdpo, Train)
+    assert isinstance(dpo, Train)
+    assert sdpo.start is not None
+    assert flower is not None
+    assert sdpo.start.key == flower.key
+    assert dpo.start is not None
+    assert dpo.start.key == sdpo.key
