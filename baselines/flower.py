@@ -54,6 +54,10 @@ class Flower(FineTune):
           `unseen` as frequency.
         - With `granularity` above 1 the last token of a path is part of its last action; the public code, and
           `form: code`, have the terminator as an action of its own.
+        - Items are drawn without dropout and scored with it, so dropout adds to the squares.
+        - The paper's collaborative model is trained with binary cross-entropy, the suite's by default with a softmax
+          over the catalogue; the suite's ``collab: {loss: bce}`` gives the paper's.
+        - lam was chosen for titles; on semantic ids the flow loss is of another size (`flow` and `nll` are logged).
         - For fitting a distribution without histories the public code begins with items from the catalogue instead of
           the policy's; candidates are always the policy's own here.
         - Training takes the suite's budget, as for sft; the paper has AdamW with learning rate 3e-4, batches of 128
@@ -117,8 +121,7 @@ class Flower(FineTune):
 
     def loss(self, step: Step) -> Tensor:
         """Return L_SFT + lam * L_flow, a mean over the prompts."""
-        nll = -step.tokens.vocab[:, 0].sum(-1)
-        nll = (nll / step.lengths[:, 0] if self.sft_reduction == "token" else nll).mean()
+        nll = step.nll(self.sft_reduction)
         if not self.lam:
             return nll
         inside, present = step.tokens.present[:, 1:], step.present[:, 1:]

@@ -97,8 +97,7 @@ class GFlowGR(FineTune):
 
     def loss(self, step: Step) -> Tensor:
         """Return L_GR + lam * the weighted squared residuals, a mean over the prompts."""
-        nll = -step.tokens.vocab[:, 0].sum(-1)
-        nll = (nll / step.lengths[:, 0] if self.reduction == "token" else nll).mean()
+        nll = step.nll(self.reduction)
         if not self.lam:
             return nll
         residual = self.residual(step)

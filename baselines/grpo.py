@@ -11,13 +11,26 @@ draw, rho is 1 and only its gradient, that of log pi, counts.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import MinLen
 from torch import Tensor
 
-from rlrecbench.api import Count, Draw, Drawn, FineTune, Measure, Positive, Step, Weight, method, rewards
+from rlrecbench.api import (
+    Count,
+    Draw,
+    Drawn,
+    FineTune,
+    Measure,
+    Positive,
+    RewardNames,
+    Step,
+    Weight,
+    method,
+    needs_of,
+    rewards,
+    total_reward,
+)
 
 
 @method("grpo", cite="shao2024grpo")
@@ -29,9 +42,15 @@ class GRPO(FineTune):
         - GFlowGR names GRPO as a baseline without reward or settings; the defaults are MiniOneRec's script where the
           comments say so.
         - MiniOneRec's rollouts are beams: distinct, but no samples of the policy, so the loss is no unbiased
-          policy gradient; ``sampler: sample`` draws from the policy, with replacement, and gives one.
+          policy gradient; ``sampler: sample`` draws from the policy, with replacement, and gives one with
+          ``scale: false`` and ``measure: trie`` on paths of equal length, times (G - 1) / G.
         - MiniOneRec searches under the trie and takes log-probabilities over the vocabulary; the default has both in
-          the trie's measure, ``measure: vocab`` is MiniOneRec's.
+          the trie's measure, ``measure: vocab`` is MiniOneRec's. With ``sampler: sample`` that draws in one measure
+          and differentiates the other.
+        - The search that ranks the lists scores over the vocabulary as for every method; training in the trie's measure
+          gives the legal mass no gradient.
+        - A rollout stands for one item of its leaf, drawn at random.
+        - The learning rate is for language models; a small backbone may need more.
         - MiniOneRec moves its reference towards the policy during training; here it stays the start.
         - MiniOneRec trains with dropout, if the backbone has any; here there is none, so that policy and reference
           differ by training only.
@@ -51,7 +70,7 @@ class GRPO(FineTune):
         "lr": 1e-5, "epochs": 2, "schedule": "cosine", "warmup": 0.03, "clip": 0.3, "weight_decay": 0.0,
     }  # fmt: skip
 
-    reward: Annotated[tuple[str, ...], MinLen(1)] = ("hit", "rank-shaped")  # registered rewards, summed; MiniOneRec
+    reward: RewardNames = ("hit", "rank-shaped")  # registered rewards, summed; MiniOneRec
     sampler: Literal["beam", "sample"] = "beam"  # the best items (MiniOneRec's script) or draws from the trie policy
     samples: Count = 16  # items G per prompt; MiniOneRec's script
     measure: Measure = "trie"  # of the beams' scores and log pi: the legal tokens or all ("vocab"); ours
@@ -60,28 +79,16 @@ class GRPO(FineTune):
     updates: Count = 1  # gradient steps per draw; with 1 nothing is ever clipped; trl
     scale: bool = True  # divide by the group's standard deviation; false: Dr. GRPO (Liu et al., 2025)
 
-    def __post_init__(self) -> None:
-        """Refuse a reward that does not exist.
-
-        Raises:
-            ValueError: No such reward.
-        """
-        for name in self.reward:
-            try:
-                rewards.entry(name)
-            except Exception as e:
-                raise ValueError(str(e)) from e
-
     @property
     def needs(self) -> frozenset[str]:
-        """Collaborative scores, if a reward reads them."""
-        return frozenset({"collab"} if any(name.startswith("collab-") for name in self.reward) else ())
+        """What the rewards read."""
+        return needs_of(self.reward)
 
     def candidates(self, draw: Draw) -> Drawn:
         """Search or sample each prompt's group and compute its rewards and advantages."""
         beam = self.sampler == "beam"
         items = draw.beams(self.samples, measure=self.measure) if beam else draw.sampled(self.samples)
-        total = torch.stack([rewards[name](draw, items) for name in self.reward]).sum(0)
+        total = total_reward(self.reward, draw, items)
         return Drawn(
             items, total, {"advantage": advantages(total, items >= 0, self.scale), "hit": rewards["hit"](draw, items)}
         )

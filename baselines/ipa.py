@@ -28,11 +28,12 @@ class IPA(FineTune):
     Differs:
         - OneRec's reward model predicts watching and liking of whole sessions; here the reward is the collaborative
           score of an item, as GFlowGR's baseline (its section 4.2).
-        - How OneRec averages its few pairs is not in the sources at hand; here their sum is divided by ``share``
-          times the prompts of the batch. In expectation that is a mean over the searched prompts, so the share decides
-          cost and noise, not weight; the batch's own number of pairs would often be 0 or 1.
-          ``preference_mean: prompts`` adds each pair to its own prompt's loss, an expected weight of
-          share * preference_weight.
+        - Each pair is part of its own prompt's loss, so L_DPO weighs share * preference_weight in expectation.
+          ``preference_mean: pairs`` divides the sum over the pairs by share times the prompts, in expectation a mean
+          over the pairs: the share then decides cost and noise, and a pair weighs 1 / share examples.
+        - OneRec does not speak of items seen before; here a beam of the history can lose but not win.
+        - Dropout is off, for L_NTP too; ``dropout: true`` trains with it.
+        - A beam stands for one item of its leaf, drawn at random.
         - OneRec searches 128 beams for each new model; here 20, once every ``refresh`` epochs.
         - The target may win or lose like any other beam; ``winner: target`` makes it the winner.
         - A prompt whose winner and loser share a leaf, or whose search finds one beam only, has no pair.
@@ -41,7 +42,6 @@ class IPA(FineTune):
 
     rollouts = True
     needs = frozenset({"collab"})
-    dropout = False  # trl's default for DPO: policy and reference then differ only by training
     budget = {
         "lr": 1e-4, "epochs": 3, "batch_size": 256, "schedule": "constant", "weight_decay": 0.0,
     }  # fmt: skip  # ours: three refreshes
@@ -51,7 +51,8 @@ class IPA(FineTune):
     share: Annotated[float, Interval(gt=0, le=1)] = 0.01  # of the prompts that are searched, at random; OneRec's r_DPO
     winner: Literal["best", "target"] = "best"  # highest collaborative score (OneRec), or the target
     preference_weight: Weight = 1.0  # weight of L_DPO; not in the paper
-    preference_mean: Literal["pairs", "prompts"] = "pairs"  # L_DPO over share, or as part of each prompt's loss; ours
+    preference_mean: Literal["prompts", "pairs"] = "prompts"  # L_DPO within its prompt's loss, or over share; ours
+    dropout: bool = False  # trl's default for DPO: policy and reference then differ only by training
     beta: Positive = 0.1  # per nat of log-ratio; trl, not in the paper
     reduction: Literal["token", "item"] = "token"  # of L_NTP: mean over tokens as LETTER's code, or sum
 
@@ -70,19 +71,20 @@ class IPA(FineTune):
         searched = torch.rand(len(draw.target), generator=draw.generator, device=draw.target.device) < self.share
         found = draw.beams(self.beams, where=searched)
         score, missing = draw.collab(found), found < 0
-        best = found.gather(1, score.masked_fill(missing, -torch.inf).argmax(1, keepdim=True))
+        seen = missing | (found[:, :, None] == draw.history[:, None, :]).any(2)
+        best = found.gather(1, score.masked_fill(seen, -torch.inf).argmax(1, keepdim=True))
         loser = found.gather(1, score.masked_fill(missing, torch.inf).argmin(1, keepdim=True))
         winner = best if self.winner == "best" else draw.target[:, None]
         leaf = draw.catalogue.tensors(found.device).leaf_of
-        pair = searched[:, None] & (loser >= 0) & (leaf[winner.clamp(min=0)] != leaf[loser.clamp(min=0)])
+        winnable = (~seen).any(1, keepdim=True) | (self.winner == "target")
+        pair = searched[:, None] & winnable & (loser >= 0) & (leaf[winner.clamp(min=0)] != leaf[loser.clamp(min=0)])
         items = draw.beside_target(torch.where(pair, torch.cat([winner, loser], 1), -1))
         likes = draw.collab(items)
         return Drawn(items, extra={"collab_gap": likes[:, 1] - likes[:, 2]})
 
     def loss(self, step: Step) -> Tensor:
         """Return L_NTP over all prompts + preference_weight * L_DPO over the pairs."""
-        nll = -step.tokens.vocab[:, 0].sum(-1)
-        nll = (nll / step.lengths[:, 0] if self.reduction == "token" else nll).mean()
+        nll = step.nll(self.reduction)
         paired = step.present[:, 1]
         margin = self.beta * (step.gain[:, 1] - step.gain[:, 2])
         step.log(nll=nll, pairs=paired.float().mean())

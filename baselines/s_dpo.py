@@ -27,6 +27,8 @@ class SDPO(FineTune):
           uniform over the catalogue, without repetition, never from the history nor the target's leaf.
         - The code sums exponentials and takes the logarithm, which overflows; here it is one log-sum-exp.
         - The code's function has beta 0.1, its script 1; here it is 1.
+        - Batch and learning rate are the script's, for a language model, while dpo has batches of 256; a small backbone
+          may need a larger learning rate.
         - Flower's scripts train S-DPO with beta 0.3, lr 1e-6, one epoch and batches of one prompt; all of these can
           be set.
     """

@@ -18,5 +18,4 @@ class SFT(FineTune):
 
     def loss(self, step: Step) -> Tensor:
         """Return -log pi(target), in nats per token or per item."""
-        nll = -step.tokens.vocab[:, 0].sum(-1)
-        return (nll / step.lengths[:, 0] if self.reduction == "token" else nll).mean()
+        return step.nll(self.reduction)

@@ -33,19 +33,20 @@ class SPRec(FineTune):
         - The code draws 2,048 pairs a round; here a round visits a fifth of the training pairs (``epoch_share``).
         - The model that is kept is the best on the validation part among those after each round
           (``eval_every: 1``: after each pass).
-        - Dropout is off in both passes.
+        - Dropout is off in both passes, as trl has it for DPO; the code's SFT pass has it on.
+        - The learning rate is for language models; a small backbone may need more.
         - An odd number of epochs ends with an SFT pass.
     """
 
     redraw = 2
     reference = 1
-    dropout = False  # trl's default for DPO: policy and reference then differ only by training
     budget = {
         "epochs": 10, "epoch_share": 0.2, "batch_size": 128, "lr": 2e-5, "weight_decay": 0.0, "schedule": "linear",
         "warmup": 0.01, "eval_every": 2,
     }  # fmt: skip  # SPRec's script: 5 rounds, 20 warm-up steps; the share is ours
 
     beta: Positive = 0.1  # per nat of log-ratio; SPRec's script
+    dropout: bool = False  # in both passes; trl's default for DPO: policy and reference then differ only by training
     beams: Count = 20  # width of the search for the wrong item; ours
     reduction: Literal["token", "item"] = "token"  # of the SFT pass: mean over tokens as LETTER's code, or sum
 
@@ -58,8 +59,7 @@ class SPRec(FineTune):
         paired = step.present[:, 1]
         step.log(mistaken=paired.float().mean())
         if step.epoch % 2 == 0:
-            nll = -step.tokens.vocab[:, 0].sum(-1)
-            return (nll / step.lengths[:, 0] if self.reduction == "token" else nll).mean()
+            return step.nll(self.reduction)
         margin = self.beta * (step.gain[:, 0] - step.gain[:, 1])
         step.log_preferences(margin[:, None], paired[:, None])
         return (softplus(-margin) * paired).mean()

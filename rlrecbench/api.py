@@ -17,7 +17,7 @@ from rlrecbench.method import (
     Step,
     method,
 )
-from rlrecbench.rewards import reward, rewards
+from rlrecbench.rewards import RewardNames, needs_of, reward, rewards, total_reward
 
 __all__ = [
     "Catalogue",
@@ -34,12 +34,15 @@ __all__ = [
     "RankJob",
     "Ranked",
     "Ranker",
+    "RewardNames",
     "Scalar",
     "Share",
     "Size",
     "Step",
     "Weight",
     "method",
+    "needs_of",
     "reward",
     "rewards",
+    "total_reward",
 ]

@@ -146,14 +146,21 @@ class Collab:
 
         The sigmoid of a raw score is a probability only if the model was trained with ``loss: bce``.
         """
-        return self._states[part][rows.to(self.items.device)] @ self.items.T
+        with _full_precision(self.items):
+            return self._states[part][rows.to(self.items.device)] @ self.items.T
 
     def of(self, part: Part, rows: Tensor, items: Tensor) -> Tensor:
         """Raw scores of candidates: rows [B], items [B, C] -> [B, C]; 0 where an item is absent (-1)."""
         state = self._states[part][rows.to(self.items.device)]
         at = items.to(self.items.device)
-        scores = (self.items[at.clamp(min=0)] @ state[:, :, None]).squeeze(-1)
+        with _full_precision(self.items):
+            scores = (self.items[at.clamp(min=0)] @ state[:, :, None]).squeeze(-1)
         return scores.masked_fill(at < 0, 0.0)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Autocast off: rewards must not depend on the precision that the policy trains in."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def recbole_model(settings: SASRec, n_items: int, width: int) -> Any:

@@ -20,7 +20,7 @@ from rlrecbench.catalogue import Catalogue
 from rlrecbench.collab import Collab
 from rlrecbench.config import build, plain
 from rlrecbench.data.frame import Dataset, Examples
-from rlrecbench.method import Draw, FineTune, Prompts, Ranker, RankJob, methods
+from rlrecbench.method import Draw, FineTune, Prompts, Ranker, RankJob, check_declarations, methods
 from rlrecbench.policy.base import Policy
 from rlrecbench.policy.t5 import PRESETS, T5Policy
 from rlrecbench.seeds import generator
@@ -92,8 +92,9 @@ class Probe:
 
     @property
     def epochs(self) -> range:
-        """Epochs whose losses are looked at: a method that renews its reference may have two kinds."""
-        return range(2 if isinstance(self.tuner.reference, int) else 1)
+        """Epochs whose losses are looked at: a method with rounds may have two kinds."""
+        rounds = isinstance(self.tuner.reference, int) or (self.tuner.redraw or 0) > 1
+        return range(2 if rounds else 1)
 
     def policy(self) -> T5Policy:
         """A fresh policy, the same at every call."""
@@ -124,10 +125,13 @@ class Probe:
             self.collab, torch.as_tensor(self.data.frequency), self.text,
         )  # fmt: skip
 
-    def batch(self, learner: Learner, seed: int = 0, progress: float = 0.5, epoch: int = 0) -> Batch:
-        """Draw for the first prompts, as the training loop does."""
-        draw = self.draw(learner.policy, seed, progress, epoch)
-        drawn, kept = draw_batch(learner, draw)
+    def batch(
+        self, learner: Learner, seed: int = 0, progress: float = 0.5, epoch: int = 0, begin: bool = False
+    ) -> Batch:
+        """Draw for the first prompts, as the training loop does, for use in some epoch."""
+        drawn_in = epoch // self.tuner.redraw * self.tuner.redraw if self.tuner.redraw else epoch
+        draw = self.draw(learner.policy, seed, progress, drawn_in)
+        drawn, kept = draw_batch(learner, draw, begin)
         return Batch(drawn, draw.prompts, kept, epoch, progress, {})
 
     def prompts(self) -> tuple[Prompts, Tensor]:
@@ -137,17 +141,15 @@ class Probe:
             self.data.train.target[rows]
         )
 
-    def train(self, folder: Path, epochs: int = 2, stop_at: int | None = None) -> dict[str, Tensor]:
-        """Train for some epochs; stop_at interrupts at that report, with the state saved."""
-        calls = 0
+    def train(self, folder: Path, epochs: int = 2, stop: bool = False) -> dict[str, Tensor]:
+        """Train for some epochs; stop interrupts in the middle of the last one, with the state saved."""
 
         def report(done: float, total: float, note: str) -> None:
-            nonlocal calls
-            calls += 1
-            if stop_at is not None and note.startswith("epoch") and calls >= stop_at:
+            if stop and note.startswith("epoch") and total * (epochs - 1) / epochs < done < total:
                 raise KeyboardInterrupt
 
-        budget = build(Budget, {**dict(self.tuner.budget), "epochs": epochs, "batch_size": 32}, "check")
+        whole = {"epochs": epochs, "batch_size": 32, "epoch_share": 1.0, "max_steps": None, "max_examples": None}
+        budget = build(Budget, {**dict(self.tuner.budget), **whole}, "check")
         job = TrainJob(
             data=self.data, policy=self.policy(), method=self.tuner, budget=budget, seed=1, folder=folder,
             collab=self.collab, text=self.text, beams=10, device="cpu",
@@ -156,7 +158,8 @@ class Probe:
 
 
 def round_trip(probe: Probe) -> str:
-    """Settings survive a round trip through JSON."""
+    """Settings survive a round trip through JSON, and what is declared exists."""
+    check_declarations(probe.method, "check")
     again = build(type(probe.method), json.loads(json.dumps(plain(probe.method))), "check")
     _must(again == probe.method, f"{again} differs from {probe.method}")
     return f"{len(plain(probe.method))} settings"
@@ -237,9 +240,7 @@ def improves(probe: Probe) -> str:
     said = []
     for epoch in probe.epochs:
         learner = probe.learner()
-        batch = probe.batch(learner, epoch=epoch)
-        with torch.no_grad():
-            probe.tuner.begin(learner.step(batch))
+        batch = probe.batch(learner, epoch=epoch, begin=True)
         optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3, weight_decay=0)
         losses = []
         for _ in range(21):
@@ -254,21 +255,27 @@ def improves(probe: Probe) -> str:
 
 
 def same_bytes(probe: Probe) -> str:
-    """The same seed twice gives the same bytes."""
+    """The same seed twice gives the same bytes, other ones than before training."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        _equal(probe.train(Path(one)), probe.train(Path(two)))
-    return "2 epochs"
+        weights = probe.train(Path(one))
+        _equal(weights, probe.train(Path(two)))
+    start = probe.policy().state_dict()
+    moved = [name for name, value in start.items() if not torch.equal(value, weights[f"policy.{name}"])]
+    _must(bool(moved), "training left every weight as it was")
+    return f"2 epochs, {len(moved)} of {len(start)} tensors moved"
 
 
 def resumed(probe: Probe) -> str:
     """A training stopped in the middle of an epoch and resumed equals one that was not."""
+    periods = [p for p in (probe.tuner.redraw, probe.tuner.reference) if isinstance(p, int)]
+    epochs = max([1, *periods]) + 1
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        whole = probe.train(Path(one))
+        whole = probe.train(Path(one), epochs)
         try:
-            probe.train(Path(two), stop_at=2)
+            probe.train(Path(two), epochs, stop=True)
         except KeyboardInterrupt:
-            _equal(whole, probe.train(Path(two)))
-            return "stopped once"
+            _equal(whole, probe.train(Path(two), epochs))
+            return f"stopped in epoch {epochs}"
     raise BrokenError("the training ended before it could be stopped")
 
 

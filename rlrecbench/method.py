@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.config import STRICT
 from rlrecbench.data.frame import Dataset, Part
-from rlrecbench.errors import BenchError
+from rlrecbench.errors import BenchError, ConfigError
 from rlrecbench.policy.base import Encoded, Policy
 from rlrecbench.policy.score import TokenScores, score
 from rlrecbench.policy.search import beam, rank_items, sample, sample_unmasked
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rlrecbench.collab import Collab
 
 Measure = Literal["vocab", "trie"]
+KNOWN_NEEDS = frozenset({"collab", "text"})
 methods: Registry[type[Ranker]] = Registry("method")
 method = methods.register
 
@@ -222,8 +223,9 @@ class FineTune(Ranker):
     def prepare(self, step: Step) -> Mapping[str, Tensor]:
         """Compute once per draw, without gradient, what all its updates share, such as advantages: [B, ...].
 
-        The step sees the whole batch, the policy and the heads as they were when the candidates were drawn;
-        what is returned stands in :attr:`Step.extra`.
+        The step sees the whole batch, the policy and the heads as they were when the candidates were drawn; heads
+        have been through :meth:`begin`, but for the first draws that are made ahead of training. What is returned
+        stands in :attr:`Step.extra`.
         """
         return {}
 
@@ -237,6 +239,35 @@ class FineTune(Ranker):
 
     def begin(self, step: Step) -> None:
         """Initialise heads from the first batch, without gradient."""
+
+
+def check_declarations(method: Ranker, where: str) -> None:
+    """Refuse a method that declares what does not exist.
+
+    Raises:
+        ConfigError: A declaration has no allowed value; the message names both.
+    """
+    allowed: dict[str, tuple[bool, str]] = {
+        "needs": (set(method.needs) <= KNOWN_NEEDS, f"a set with any of {', '.join(sorted(KNOWN_NEEDS))}"),
+    }
+    if isinstance(method, FineTune):
+        redraw, reference, updates = method.redraw, method.reference, method.updates
+        allowed |= {
+            "measure": (method.measure in ("vocab", "trie"), "'vocab' or 'trie'"),
+            "redraw": (redraw is None or _whole(redraw, 0), "None, 0 or a number of epochs"),
+            "reference": (reference in (None, "start") or _whole(reference, 1), "None, 'start' or a number of epochs"),
+            "updates": (_whole(updates, 1), "a number of gradient steps, at least 1"),
+            "rollouts": (isinstance(method.rollouts, bool), "True or False"),
+            "dropout": (isinstance(method.dropout, bool), "True or False"),
+        }
+    for name, (held, values) in allowed.items():
+        if not held:
+            found = getattr(method, name)
+            raise ConfigError(f"{where}: {type(method).__name__} declares {name} = {found!r}; allowed: {values}")
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 class Draw:
@@ -325,11 +356,13 @@ class Draw:
         order = self.collab_all().masked_fill(self._forbidden(), -torch.inf).argsort(1, descending=True)
         band = order[:, int(lo * order.shape[1]) : max(int(hi * order.shape[1]), int(lo * order.shape[1]) + n)]
         key = torch.rand(band.shape, generator=self.generator, device=band.device)
-        picked = band.gather(1, key.argsort(1)[:, :n])
-        return self._allowed_only(picked)
+        picked = self._allowed_only(band.gather(1, key.argsort(1)[:, :n]))
+        return torch.nn.functional.pad(picked, (0, n - picked.shape[1]), value=-1)
 
     def similar(self, n: int, nearest: int) -> Tensor:
         """Draw n distinct items from those whose text is closest to the history's mean text: [B, n].
+
+        A history without text has no neighbours: -1.
 
         Args:
             n: How many.
@@ -340,8 +373,10 @@ class Draw:
         """
         if self._text is None:
             raise BenchError('this method reads item texts; declare needs = frozenset({"text"}) in its class')
-        seen = (self.history >= 0).unsqueeze(-1) * self._text[self.history.clamp(min=0)]
-        close = (seen.sum(1) @ self._text.T).masked_fill(self._forbidden(), -torch.inf)
+        seen = ((self.history >= 0).unsqueeze(-1) * self._text[self.history.clamp(min=0)]).sum(1)
+        with torch.autocast(seen.device.type, enabled=False):
+            close = (seen @ self._text.T).masked_fill(self._forbidden(), -torch.inf)
+        close = close.masked_fill((seen == 0).all(1, keepdim=True), -torch.inf)
         best = close.topk(min(max(nearest, n), close.shape[1]), 1)
         key = torch.rand(best.indices.shape, generator=self.generator, device=close.device)
         picked = key.masked_fill(best.values == -torch.inf, -1.0).topk(min(n, best.indices.shape[1]), 1)
@@ -587,6 +622,15 @@ class Step:
         """Log-ratio log pi - log pi_ref, [B, C]; 0 for absent candidates."""
         return self.logp - self.ref_logp
 
+    def nll(self, reduction: Literal["token", "item"] = "token") -> Tensor:
+        """Cross-entropy of column 0 over the vocabulary, a mean over the prompts.
+
+        Args:
+            reduction: Of a path's tokens: their mean (LETTER's code) or their sum (GFlowGR eq. 1).
+        """
+        nll = -self.tokens.vocab[:, 0].sum(-1)
+        return (nll / self.lengths[:, 0] if reduction == "token" else nll).mean()
+
     @property
     def states(self) -> Tensor:
         """Decoder states; state l has read l tokens and predicts token l, [B, C, L, D]."""
@@ -604,6 +648,8 @@ class Step:
             margin: What the loss makes large, [B, K].
             paired: Which of them count, [B, K].
         """
+        if self._log is None:
+            return
         drift, rejected = self.gain.detach(), self.present[:, 1:]
         self.log(
             accuracy=(margin > 0)[paired].float().mean(),

@@ -139,7 +139,7 @@ def load_file(path: Path) -> None:
     """
     path = path.resolve()
     if not path.is_file():
-        raise ConfigError(f"plug-in file {path} does not exist; give a path relative to the suite file")
+        raise ConfigError(f"plug-in file {path} does not exist; a suite's plugins are relative to the suite file")
     name = f"rlrecbench_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return

@@ -1,32 +1,91 @@
 """Rewards: what a candidate item is worth for a prompt, [B, C]. No gradient flows through them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Annotated, Protocol, cast
 
 import torch
+from annotated_types import MinLen
+from pydantic import AfterValidator
 from torch import Tensor
 
+from rlrecbench.errors import UnknownNameError
 from rlrecbench.method import Draw
 from rlrecbench.registry import Registry
 
-Reward = Callable[[Draw, Tensor], Tensor]
-rewards: Registry[Reward] = Registry("reward")
-reward = rewards.register
+Function = Callable[[Draw, Tensor], Tensor]
 _GROUPS = 8  # popularity groups; Flower, section 4.1
+
+
+class Reward(Protocol):
+    """A registered function of a draw and its candidates.
+
+    Attributes:
+        needs: What it reads of the draw: "collab", "text".
+    """
+
+    needs: frozenset[str]
+
+    def __call__(self, draw: Draw, items: Tensor) -> Tensor:
+        """Return the rewards of candidates [B, C]; 0 where one is absent."""
+        ...
+
+
+rewards: Registry[Reward] = Registry("reward")
+
+
+def reward(name: str, *, cite: str = "", needs: Iterable[str] = ()) -> Callable[[Function], Function]:
+    """Return a decorator that registers a function as a reward.
+
+    Args:
+        name: What a suite writes.
+        cite: Citation key.
+        needs: "collab" if it reads collaborative scores, "text" if it reads texts.
+    """
+
+    def add(function: Function) -> Function:
+        value = cast(Reward, function)
+        value.needs = frozenset(needs)
+        rewards.register(name, cite=cite)(value)
+        return function
+
+    return add
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        try:
+            rewards.entry(name)
+        except UnknownNameError as e:
+            raise ValueError(str(e)) from e
+    return names
+
+
+RewardNames = Annotated[tuple[str, ...], MinLen(1), AfterValidator(_known)]
+
+
+def total_reward(names: Iterable[str], draw: Draw, items: Tensor) -> Tensor:
+    """Sum registered rewards of candidates: [B, C]."""
+    return torch.stack([rewards[name](draw, items) for name in names]).sum(0)
+
+
+def needs_of(names: Iterable[str]) -> frozenset[str]:
+    """Return what some registered rewards read of the draw."""
+    return frozenset[str]().union(*(rewards[name].needs for name in names))
 
 
 @reward("hit")
 def hit(draw: Draw, items: Tensor) -> Tensor:
-    """1 for the target, 0 for any other item."""
+    """1 for the target, 0 for any other item, others on its leaf included."""
     return (items == draw.target[:, None]).float()
 
 
-@reward("collab-sigmoid", cite="gflowgr")
+@reward("collab-sigmoid", cite="gflowgr", needs={"collab"})
 def collab_sigmoid(draw: Draw, items: Tensor) -> Tensor:
     """Sigmoid of the collaborative score, in (0, 1)."""
     return torch.where(items < 0, 0.0, draw.collab(items).sigmoid())
 
 
-@reward("collab-minmax")
+@reward("collab-minmax", needs={"collab"})
 def collab_minmax(draw: Draw, items: Tensor) -> Tensor:
     """Collaborative score scaled to [0, 1] by the lowest and highest score of the catalogue for the prompt."""
     everything = draw.collab_all()
@@ -35,7 +94,7 @@ def collab_minmax(draw: Draw, items: Tensor) -> Tensor:
     return torch.where(items < 0, 0.0, scaled)
 
 
-@reward("collab-rank")
+@reward("collab-rank", needs={"collab"})
 def collab_rank(draw: Draw, items: Tensor) -> Tensor:
     """Share of the catalogue whose collaborative score is lower, in [0, 1)."""
     everything = draw.collab_all().sort(1).values

@@ -121,6 +121,33 @@ class Collaborate(Stage):
 
 @stage
 @dataclass(frozen=True)
+class Embed(Stage):
+    """Turn the items' texts into vectors."""
+
+    name: ClassVar[str] = "embed"
+
+    data: Prepare
+    dim: int
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"embed {self.data.dataset}"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write unit vectors of the items' texts, TF-IDF as for identifiers, [N, dim]."""
+        import torch
+        from safetensors.torch import save_file
+
+        from rlrecbench.identifiers.text import texts_of, tfidf_svd
+
+        vectors = tfidf_svd(texts_of(self.data.load(store).items), dim=self.dim, seed=self.seed)
+        save_file({"items": torch.from_numpy(vectors)}, folder / "text.safetensors")
+
+
+@stage
+@dataclass(frozen=True)
 class Train(Stage):
     """Fine-tune a backbone with a method, from its untrained weights or from another training."""
 
@@ -142,6 +169,7 @@ class Train(Stage):
     seed: int
     start: "Train | None" = None
     collab: Collaborate | None = None
+    text: Embed | None = None
     title: str = ""
     device: str = "auto"
     micro_batch: int | None = None
@@ -169,7 +197,7 @@ class Train(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Train and write the selected weights, the log and the cost."""
-        from safetensors.torch import save_file
+        from safetensors.torch import load_file, save_file
 
         from rlrecbench.method import FineTune, methods
         from rlrecbench.train import Budget, TrainJob, train
@@ -187,7 +215,7 @@ class Train(Stage):
             seed=self.seed,
             folder=folder,
             collab=_collab(self.collab, store),
-            text=_texts(data) if "text" in method.needs else None,
+            text=load_file(store.path(self.text) / "text.safetensors")["items"] if self.text is not None else None,
             beams=self.beams,
             device=self.device,
             micro_batch=self.micro_batch,
@@ -416,18 +444,6 @@ def read_cost(folder: Path) -> Json:
 
 def _write_cost(folder: Path, **values: float) -> None:
     (folder / "cost.json").write_text(json.dumps(values, indent=1))
-
-
-def _texts(data: Dataset) -> Any:
-    """Unit vectors of the items' texts, the features that identifiers are made of."""
-    import torch
-
-    from rlrecbench.identifiers import IdSettings
-    from rlrecbench.identifiers.text import tfidf_svd
-
-    like = IdSettings()
-    texts = data.items["text"].fillna("").astype(str).tolist()
-    return torch.from_numpy(tfidf_svd(texts, dim=like.dim, seed=like.seed))
 
 
 def _collab(stage: Collaborate | None, store: Store) -> Any:

@@ -54,9 +54,12 @@ def paired(
     Raises:
         ValueError: The lists do not have the same users, or there are fewer than ten.
     """
-    n = len(a[0])
-    if n < 10 or any(len(x) != n for x in (*a, *b)):
-        raise ValueError(f"both methods need the same users, at least ten; found {[len(x) for x in (*a, *b)]}")
+    n = len(a[0]) if a and b else 0
+    if n < 10 or any(not np.array_equal(x.target, a[0].target) for x in (*a, *b)):
+        raise ValueError(
+            f"both methods need lists of the same users, at least ten; found {[len(x) for x in (*a, *b)]} "
+            "users, or users with other targets"
+        )
     specs = [parse(name) for name in names]
     deleted = max(1, round(DELETED * n))
     rng = np.random.default_rng(seed)
@@ -78,4 +81,5 @@ def _difference(a: Sequence[Lists], b: Sequence[Lists], specs: Sequence[Spec], r
 
 
 def _values(lists: Lists, specs: Sequence[Spec]) -> list[float]:
-    return list(evaluate(lists, specs).values.values())
+    values = evaluate(lists, specs).values
+    return [values[str(spec)] for spec in specs]

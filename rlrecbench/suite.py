@@ -19,10 +19,10 @@ from rlrecbench.config import Count, Positive, build, parse_yaml, plain, read_ya
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
 from rlrecbench.errors import ConfigError, UnknownNameError
-from rlrecbench.identifiers import released_checksum
-from rlrecbench.method import FineTune, Ranker, methods
+from rlrecbench.identifiers import IdSettings, released_checksum
+from rlrecbench.method import FineTune, Ranker, check_declarations, methods
 from rlrecbench.metrics import parse
-from rlrecbench.stages import Collaborate, Identify, Prepare, Rank, Score, Train
+from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train
 from rlrecbench.stats import StatsConfig
 from rlrecbench.train.budget import Budget
 
@@ -292,6 +292,7 @@ class _Expansion:
             return parent
         settings, budget = resolve(self.suite, entry, self.dataset.name, backbone.label, seed)
         spec = build(backbones[backbone.name], backbone.settings, backbone.where)
+        needs = build(cls, settings, entry.where).needs
         return Train(
             data=self.data,
             ids=self._ids(spec),
@@ -305,7 +306,8 @@ class _Expansion:
             beams=self.suite.rank.beams,
             seed=seed,
             start=parent,
-            collab=self._collab(seed) if "collab" in build(cls, settings, entry.where).needs else None,
+            collab=self._collab(seed) if "collab" in needs else None,
+            text=Embed(self.data, IdSettings().dim, IdSettings().seed) if "text" in needs else None,
             title=f"{backbone.label}/{entry.label}",
             device=self.device,
             micro_batch=self.suite.pace.micro_batch,
@@ -329,8 +331,8 @@ class _Expansion:
 def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) -> tuple[Json, Json]:
     """Return a method's settings and budget in one cell, defaults included.
 
-    Later ones win: the budget's defaults, the method class's, the suite's ``train:``, the method's own
-    settings, the overrides.
+    Later ones win: the budget's defaults, the suite's ``train:``, what the method's class declares (a published
+    recipe, such as DPO's learning rate), the method's own settings in the suite, the overrides.
     """
     cls = methods[entry.name]
     own = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -341,9 +343,11 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
             mine.update(override.set)
     trained = issubclass(cls, FineTune)
     budget = {k: mine.pop(k) for k in list(mine) if trained and k in _BUDGET and k not in own}
-    settings = plain(build(cls, mine, entry.where))
+    made = build(cls, mine, entry.where)
+    check_declarations(made, entry.where)
+    settings = plain(made)
     defaults = dict(cls.budget) if trained else {}  # type: ignore[attr-defined]
-    merged = build(Budget, {**defaults, **suite.train, **budget}, entry.where)
+    merged = build(Budget, {**suite.train, **defaults, **budget}, entry.where)
     return settings, plain(merged)
 
 
@@ -467,6 +471,12 @@ def _check_method(suite: Suite, entry: Entry, chain: tuple[str, ...] = ()) -> No
     if not dataclasses.is_dataclass(cls):
         raise ConfigError(
             f"{entry.where}: method {entry.name!r} is not a dataclass; decorate it with @dataclass(frozen=True)"
+        )
+    bare = [f.name for f in dataclasses.fields(cls) if isinstance(f.default, property)]
+    if bare:
+        raise ConfigError(
+            f"{entry.where}: method {entry.name!r}: field {bare[0]!r} is a declaration of the base class; give it a "
+            f"default of its own, such as '{bare[0]}: Count = 1'"
         )
     clash = [f.name for f in dataclasses.fields(cls) if f.name in (*_BUDGET, "start", "as")]
     if clash:

@@ -88,7 +88,7 @@ def test_a_metric_that_reads_collaborative_scores_brings_their_model(tmp_path: P
 
 
 def test_settings_by_precedence(tmp_path: Path) -> None:
-    """Budget default < method class < suite's train < the method's own < overrides."""
+    """Budget default < suite's train < method class < the method's own < overrides."""
     cells = _cells(
         tmp_path,
         methods=["sft", "dpo", {"dpo": {"as": "mine", "lr": 0.002, "beta": 0.5}}],
@@ -97,8 +97,8 @@ def test_settings_by_precedence(tmp_path: Path) -> None:
     budgets = {(c.method, c.seed): c.score.rank.train.budget for c in cells if c.score.rank.train}
     assert budgets["sft", 1]["lr"] == 5e-4
     assert budgets["dpo", 1]["lr"] == 1e-5
-    assert budgets["dpo", 1]["epochs"] == 2
-    assert (budgets["mine", 1]["lr"], budgets["mine", 1]["epochs"]) == (0.002, 2)
+    assert (budgets["sft", 1]["epochs"], budgets["dpo", 1]["epochs"]) == (2, 3)
+    assert (budgets["mine", 1]["lr"], budgets["mine", 1]["epochs"]) == (0.002, 3)
     assert (budgets["mine", 2]["lr"], budgets["mine", 2]["epochs"]) == (0.003, 9)
     mine = next(c.score.rank.train for c in cells if c.method == "mine")
     assert mine is not None

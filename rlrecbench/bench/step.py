@@ -90,17 +90,15 @@ class Training:
         )
         self.clip = budget.clip
         self.seed = 0
-        first = self.draw()
-        with torch.no_grad():
-            method.begin(self.learner.eval().step(first))
+        first = self.draw(begin=True)
         self.pool = None if method.redraw == 0 else first
 
-    def draw(self) -> Batch:
+    def draw(self, begin: bool = False) -> Batch:
         """Draw for the batch, as the training loop does."""
         self.seed += 1
         self.learner.eval()
         draw = self.world.draw(self.learner.policy, self.seed)
-        drawn, kept = draw_batch(self.learner, draw)
+        drawn, kept = draw_batch(self.learner, draw, begin)
         return Batch(drawn, draw.prompts, kept, draw.epoch, draw.progress, None)
 
     def step(self) -> None:

@@ -23,7 +23,8 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
 
     Returns:
         name, summary, cite, paper, origin; text: the rest of the docstring, after a method's module docstring;
-        deviations: the points of "Differs:"; facts: a method's declarations at its defaults, or a data set's fields;
+        deviations: the points of "Differs:"; facts: a method's declarations at its
+        defaults, a metric's direction, level and needs, a reward's needs, or a data set's fields;
         settings: name, default and note (meaning; source) of each.
     """
     from rlrecbench.registry import field_notes
@@ -46,6 +47,11 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
             if hasattr(made, key) and key not in {s["name"] for s in settings}:
                 found = getattr(made, key)
                 facts[key] = ", ".join(sorted(found)) if isinstance(found, frozenset) else found
+    elif kind == "metric":
+        facts = {"better": value.better, "level": value.level, "needs": value.needs or ""}
+        deviations += _cut(module.__doc__ or "")[1] if module is not None else []
+    elif kind == "reward":
+        facts = {"needs": ", ".join(sorted(value.needs))}
     elif kind == "dataset":
         spec = value()
         facts = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}

@@ -75,6 +75,8 @@ def registry_of(kind: str, plugins: tuple[Path, ...] = ()) -> "Registry[Any]":
     """The registry of a kind, with everything that is installed and the given plug-ins in it."""
     from rlrecbench import registry
 
+    if plugins:
+        registry.load(plugins)
     if kind == "datasets":
         from rlrecbench.data.datasets import datasets
 
@@ -117,7 +119,10 @@ def _print(about: dict[str, Any], kind: str) -> None:
     facts, settings = about["facts"].items(), about["settings"]
     if facts:
         console.print(f"\n[bold]{'Declarations' if kind == 'method' else 'Facts'}[/]")
-        console.print(_columns([(key, shown(value), meaning(key, value)) for key, value in facts]))
+        rows: list[tuple[str, ...]] = [
+            (key, shown(value), meaning(key, value) if kind == "method" else "") for key, value in facts
+        ]
+        console.print(_columns(rows))
     if settings:
         console.print("\n[bold]Settings[/]  name, default, meaning; source")
         console.print(_columns([(s["name"], shown(s["default"]), s["note"]) for s in settings]))

@@ -9,7 +9,11 @@ import click
 @click.command()
 @click.option("--only", default="", help="Run the benchmarks whose names begin with this, such as search/ or step/dpo.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets, looked at first.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of data sets, looked at first.",
+)
 @click.option("--plugin", type=click.Path(path_type=Path), multiple=True, help="A file with further methods.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(only: str, repeats: int, data_dir: Path | None, plugin: tuple[Path, ...], as_json: bool) -> None:

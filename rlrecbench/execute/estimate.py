@@ -19,7 +19,7 @@ from rlrecbench.store import Stage, Store
 
 RATE = 15e9  # FLOP/s of one core on models this small, measured on a 2-core CPU
 BASE_MB = 900.0  # a worker that has imported its libraries
-_SMALL_S: dict[str, float] = {"prepare": 3, "identify": 20, "score": 1}
+_SMALL_S: dict[str, float] = {"prepare": 3, "identify": 20, "embed": 5, "score": 1}
 _PASSES = 3.0  # a training step is a forward pass and a backward pass of twice its cost
 
 
@@ -72,13 +72,13 @@ def _training(stage: Train) -> tuple[float, float]:
     spec = build(backbones[stage.backbone], stage.backbone_settings, stage.backbone)
     data, budget = _data(stage.data), build(Budget, stage.budget, "train")
     drawn = [stage.settings.get(key) for key in ("negatives", "trajectories", "samples")]
-    candidates = 1 + sum(n for n in drawn if isinstance(n, int))
+    candidates = 1 + sum(n for n in drawn if type(n) is int)
     method: Any = build(methods[stage.method], stage.settings, stage.method)
     passes = _PASSES * method.updates + (method.reference is not None) + 2 * method.rollouts  # a rollout: draw, score
     steps = budget.total_steps(len(data.train))
     one = spec.flops(float(data.train.lengths.mean()), candidates)
     valid = min(len(data.valid), budget.eval_examples or len(data.valid))
-    evaluations = steps * budget.batch_size / max(len(data.train), 1) / budget.eval_every
+    evaluations = steps / budget.steps_per_epoch(max(len(data.train), 1)) / budget.eval_every
     ranking = evaluations * valid * spec.flops(float(data.valid.lengths.mean()), stage.beams)
     activations = budget.batch_size * float(data.train.lengths.mean()) * 0.02
     return passes * one * steps * budget.batch_size + ranking, activations

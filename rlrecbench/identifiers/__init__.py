@@ -54,9 +54,9 @@ def identify(dataset: Dataset, settings: IdSettings, seed: int, dirs: Sequence[P
 def _computed(dataset: Dataset, settings: IdSettings, seed: int, report: Report) -> Identifiers:
     """Cluster the items' texts."""
     from rlrecbench.identifiers.rkmeans import residual_kmeans  # scikit-learn takes a second to import
-    from rlrecbench.identifiers.text import tfidf_svd
+    from rlrecbench.identifiers.text import texts_of, tfidf_svd
 
-    texts = dataset.items["text"].fillna("").astype(str).tolist()
+    texts = texts_of(dataset.items)
     if not any(t.strip() for t in texts):
         raise DataError(
             f"{dataset.name}: no item has any text, so no identifiers can be computed from it; "

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no type information
 
 Floats = NDArray[np.float32]
+
+
+def texts_of(items: pd.DataFrame) -> list[str]:
+    """All there is to say about each item, "" where there is nothing, [N]."""
+    return items["text"].fillna("").astype(str).tolist()
 
 
 def tfidf_svd(texts: Sequence[str], *, dim: int, seed: int) -> Floats:

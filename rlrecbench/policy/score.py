@@ -147,10 +147,16 @@ class TokenScores:
         out = torch.zeros_like(self.states[..., 0], dtype=torch.float32)
         for depth in range(out.shape[2]):
             there = self.present[:, :, depth] & (self.nodes[:, :, depth] >= 0)
-            if there.any():
-                found = options(self.policy, self.states[:, :, depth][there], self.nodes[:, :, depth][there], depth)
+            rows = max(1, CHUNK // self.policy.catalogue.vocab)
+            parts = zip(
+                self.states[:, :, depth][there].split(rows), self.nodes[:, :, depth][there].split(rows), strict=True
+            )
+            entropy = [out.new_zeros(0)]
+            for states, nodes in parts if there.any() else ():
+                found = options(self.policy, states, nodes, depth)
                 logp = found.logits - found.legal.unsqueeze(-1)
-                out[:, :, depth][there] = -torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1)
+                entropy.append(-torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1))
+            out[:, :, depth][there] = torch.cat(entropy)
         return out
 
     @cached_property

@@ -214,11 +214,9 @@ def sample_unmasked(policy: Policy, encoded: Encoded, n: int, *, generator: torc
     paths = nodes.new_full((encoded.batch, n, L), -1)
     open_ = torch.ones_like(nodes, dtype=torch.bool)
     for depth in range(L):
-        probability = policy.head(states).double().softmax(-1)
-        below = probability.cumsum(-1).gather(1, parents.unsqueeze(-1).expand(-1, -1, probability.shape[-1]))
         uniform = torch.rand(nodes.shape, generator=generator, device=generator.device, dtype=torch.float64)
-        drawn = (below <= (uniform.to(below.device) * below[..., -1]).unsqueeze(-1)).sum(-1)
-        drawn = drawn.clamp(max=below.shape[-1] - 1)
+        at = states.gather(1, parents.unsqueeze(-1).expand(-1, -1, states.shape[-1])).flatten(0, 1)
+        drawn = _inverse(policy, at, uniform.to(at.device).flatten()).view(nodes.shape)
         paths[..., depth] = torch.where(open_, drawn, -1)
         nodes = torch.where(open_, child(policy, nodes, drawn), nodes)
         at = nodes.clamp(min=0)
@@ -231,6 +229,16 @@ def sample_unmasked(policy: Policy, encoded: Encoded, n: int, *, generator: torc
     at = nodes.clamp(min=0)
     leaf = (nodes >= 0) & (trie.first[at] == trie.first[at + 1])
     return Unmasked(paths, torch.where(leaf, nodes, -1))
+
+
+def _inverse(policy: Policy, states: Tensor, uniform: Tensor) -> Tensor:
+    """Turn uniform numbers [R] into tokens [R] by the vocabulary's distribution function at states [R, D]."""
+    rows = max(1, CHUNK // policy.catalogue.vocab)
+    drawn = []
+    for part, u in zip(states.split(rows), uniform.split(rows), strict=True):
+        below = policy.head(part).double().softmax(-1).cumsum(-1)
+        drawn.append(torch.searchsorted(below, (u * below[:, -1]).unsqueeze(-1), right=True).squeeze(-1))
+    return torch.cat(drawn).clamp(max=policy.catalogue.vocab - 1)
 
 
 @torch.no_grad()

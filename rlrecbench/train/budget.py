@@ -18,7 +18,7 @@ _BUCKET = 50  # batches whose rows are sorted by length together
 
 @dataclass(frozen=True)
 class Budget:
-    """The training budget. A method class may have other defaults; what a suite says goes before them.
+    """The training budget: a suite's ``train:``, unless a method's class or its entry in the suite says otherwise.
 
     Source: LETTER's training script (lr, weight decay, warm-up, epochs, patience).
     """

@@ -167,12 +167,13 @@ def diagnose(step: Step) -> None:
             step.log(kl_reference=(ratio.exp() - ratio - 1).mean())
 
 
-def draw_batch(learner: Learner, draw: Draw) -> tuple[Drawn, dict[str, Tensor]]:
+def draw_batch(learner: Learner, draw: Draw, begin: bool = False) -> tuple[Drawn, dict[str, Tensor]]:
     """Draw candidates for a batch, and what has to be computed at this moment, without gradient.
 
     Args:
         learner: The policy with its heads and reference, in evaluation mode.
         draw: The batch.
+        begin: Initialise the heads from this batch before anything is computed with them.
 
     Returns:
         The draw with what :meth:`FineTune.prepare` adds to it, and token log-probabilities by name.
@@ -184,6 +185,8 @@ def draw_batch(learner: Learner, draw: Draw) -> tuple[Drawn, dict[str, Tensor]]:
         step = learner.step(Batch(drawn, draw.prompts, {}, draw.epoch, draw.progress, None))
         if "encoded" in draw.__dict__:
             step.__dict__["encoded"] = draw.encoded
+        if begin:
+            method.begin(step)
         kept = {}
         if method.updates > 1:
             kept["old_tokens"] = step.logp_tokens
@@ -318,9 +321,10 @@ class _Run:
         return [g for g in groups if g["params"]]
 
     def _batches(self, epoch: int) -> list[Rows]:
-        """Cut the rows of one epoch into batches; what is drawn for several epochs visits the same rows in each."""
-        period = self.method.redraw or 1
-        return epoch_batches(self.examples, self.budget, self.job.seed, epoch, epoch // period)
+        """Cut the rows of one epoch into batches; epochs that share a draw visit the same rows."""
+        period = self.method.redraw
+        subset = 0 if period is None else epoch // max(period, 1)
+        return epoch_batches(self.examples, self.budget, self.job.seed, epoch, subset)
 
     # --- drawing -----------------------------------------------------------------------------------------
 
@@ -340,7 +344,7 @@ class _Run:
         )
         self.bare.eval()
         with self.accelerator.autocast():
-            return draw_batch(self.bare, draw)
+            return draw_batch(self.bare, draw, begin=self.state.step == 0 and self.method.redraw == 0)
 
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""
@@ -383,10 +387,8 @@ class _Run:
                     path.unlink()
 
     def _fill(self, epoch: int) -> Pool:
-        todo = self._batches(epoch)[: self.total - epoch * self.per_epoch]
-        rows = np.concatenate(todo)
-        if self.method.redraw is None and self.total > self.per_epoch:
-            rows = np.arange(len(self.examples))
+        left = self.total - epoch * self.per_epoch  # steps; fewer than an epoch's visit only some of its rows
+        rows = np.concatenate(self._batches(epoch)[:left])
         batches = by_length(self.examples, np.sort(rows), self.budget.batch_size)
 
         def draw(rows: Rows) -> tuple[Drawn, dict[str, Tensor]]:
@@ -407,7 +409,7 @@ class _Run:
         else:
             drawn, kept = self.pool.of(rows, self.device)
         prompts = prompts_of(self.examples, "train", rows, self.device)
-        if state.step == 0:
+        if state.step == 0 and self.pool is not None:
             self.bare.eval()
             with torch.no_grad(), self.accelerator.autocast():
                 self.method.begin(self.bare.step(Batch(drawn, prompts, kept, epoch, progress, None)))

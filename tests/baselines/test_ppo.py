@@ -393,9 +393,9 @@ def test_rewards_are_summed_and_a_path_that_is_no_item_earns_nothing() -> None:
     found = drawn.items >= 0
     assert 0 < int(found.sum()) < found.numel()
     assert float(drawn.rewards[~found].abs().max()) == 0.0
-    both = rewards["hit"](draw, drawn.items) + rewards["collab-sigmoid"](draw, drawn.items)
+    both = rewards["hit"](draw, drawn.items) + rewards["collab-minmax"](draw, drawn.items)
     torch.testing.assert_close(drawn.rewards, both)
-    assert float(drawn.rewards[found].min()) > 0.0
+    assert float(drawn.rewards[found].max()) > 0.0
 
 
 def test_the_share_of_illegal_paths_is_logged() -> None:
