@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from rlrecbench.conformance import Probe
-from rlrecbench.errors import BenchError
-from rlrecbench.method import Draw, FineTune, Prompts, Step
+from rlrecbench.errors import BenchError, ConfigError
+from rlrecbench.method import Draw, FineTune, Prompts, Step, check_declarations
 from rlrecbench.policy.t5 import T5Policy
+from rlrecbench.rewards import rewards
 from rlrecbench.seeds import generator, stream
 
 PROBE = Probe(FineTune())
@@ -133,6 +134,41 @@ def test_beams_for_some_prompts_only() -> None:
     leaf = torch.as_tensor(POLICY.catalogue.leaf_of)
     assert torch.equal(leaf[some[where]], leaf[draw.beams(4)[where]])
     assert (draw.beams(4, where=torch.zeros(24, dtype=torch.bool)) == -1).all()
+
+
+def test_a_history_without_text_has_no_neighbours() -> None:
+    prompts, target = PROBE.prompts()
+    text = PROBE.text.clone()
+    text[prompts.history[0][prompts.history[0] >= 0]] = 0.0
+    draw = Draw(prompts, target, POLICY, generator(6, "t"), torch.ones(N), text=text)
+    assert draw.similar(2, nearest=5)[0].tolist() == [-1, -1]
+
+
+def test_a_narrow_band_ends_with_nothing() -> None:
+    draw = _draw(3)
+    items = draw.hard(5, 0.98, 1.0)
+    assert items.shape == (24, 5)
+    assert (items[:, 3:] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("reference", "sft"), ("reference", 0), ("measure", "tree"), ("redraw", -1), ("updates", 0), ("needs", {"txt"})],
+)
+def test_declarations_that_do_not_exist_are_refused(name: str, value: object) -> None:
+    method = type("Odd", (FineTune,), {name: frozenset(value) if isinstance(value, set) else value})()
+    with pytest.raises(ConfigError, match=f"Odd declares {name} = .*allowed"):
+        check_declarations(method, "here")
+
+
+def test_rewards_do_not_depend_on_the_policys_precision() -> None:
+    draw = _draw(2)
+    items = draw.uniform(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = _draw(2)
+        for name in ("collab-sigmoid", "collab-minmax", "collab-rank"):
+            assert torch.equal(rewards[name](half, items), rewards[name](draw, items))
+            assert rewards[name](half, items).dtype == torch.float32
 
 
 def test_what_was_not_declared_is_refused() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlrecbench.config import Count, build
 from rlrecbench.conformance import Probe
-from rlrecbench.method import Draw, Drawn, FineTune, Step
+from rlrecbench.method import Draw, Drawn, FineTune, Head, Scalar, Step
 from rlrecbench.policy.search import exact
 from rlrecbench.train import Budget, TrainJob, train
 from rlrecbench.train.budget import epoch_batches
@@ -198,3 +198,50 @@ def test_unmasked_samples_survive_pool_and_cut(tmp_path: Path) -> None:
     again, _ = Pool.read(tmp_path / "draws-0.safetensors").of(rows, torch.device("cpu"))
     assert again.paths is not None
     assert torch.equal(again.paths, drawn.paths[[7, 3]])
+
+
+def test_heads_are_initialised_before_anything_is_computed_with_them(tmp_path: Path) -> None:
+    """begin() sees the first batch's draw, and prepare() of that draw sees what begin() left."""
+    order: list[tuple[str, float]] = []
+
+    @dataclass(frozen=True)
+    class Headed(FineTune):
+        """A head that starts at 7."""
+
+        start = "base"
+        redraw = 0
+
+        def heads(self, width: int) -> dict[str, Head]:
+            return {"seven": Head(Scalar())}
+
+        def begin(self, step: Step) -> None:
+            value: Any = step.heads["seven"]
+            value.value.data.fill_(7.0)
+            order.append(("begin", 7.0))
+
+        def prepare(self, step: Step) -> Mapping[str, Tensor]:
+            order.append(("prepare", round(float(step.heads["seven"]()))))
+            return {}
+
+        def loss(self, step: Step) -> Tensor:
+            loss: Tensor = step.nll() + 0 * step.heads["seven"]()
+            return loss
+
+    train(_job(tmp_path, Headed(), max_steps=2))
+    assert order == [("begin", 7.0), ("prepare", 7), ("prepare", 7)]
+
+
+def test_pieces_give_the_same_entropy_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few rows at a time, as with a large vocabulary, or all at once."""
+    learner = Probe(FineTune()).learner()
+    draw = Probe(FineTune()).draw(learner.policy)
+    whole = draw.unmasked(3)
+    entropy = learner.step(Batch(whole, draw.prompts, {}, 0, 0.0, None)).tokens.entropy()
+    monkeypatch.setattr("rlrecbench.policy.score.CHUNK", 5 * learner.policy.catalogue.vocab)
+    monkeypatch.setattr("rlrecbench.policy.search.CHUNK", 5 * learner.policy.catalogue.vocab)
+    pieces = Probe(FineTune()).draw(learner.policy).unmasked(3)
+    assert pieces.paths is not None
+    assert whole.paths is not None
+    assert torch.equal(pieces.paths, whole.paths)
+    again = learner.step(Batch(whole, draw.prompts, {}, 0, 0.0, None)).tokens.entropy()
+    torch.testing.assert_close(again, entropy)
