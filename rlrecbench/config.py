@@ -122,6 +122,8 @@ def build(cls: type[T], data: Any, where: str) -> T:
 def _sentence(cls: type[Any], error: Any, where: str) -> str:
     place = ""
     for part in error["loc"]:
+        if isinstance(part, str) and part.startswith(("constrained-", "literal[")):
+            continue  # a branch of a union, not a place in the file
         place += f"[{part}]" if isinstance(part, int) else f".{part}"
     full = f"{where}{'.' if ': ' in where else ': '}{place.lstrip('.')}" if place else where
     kind, value = error["type"], error.get("input")

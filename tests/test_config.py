@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ class Settings:
     beta: float = 0.1
     steps: Count = 5
     share: Share = 0.5
+    tokens: Count | Literal["item"] = 1
     weight: Weight = 0.0
     names: tuple[str, ...] = ("a",)
     inner: Inner = field(default_factory=Inner)
@@ -43,6 +45,7 @@ class Settings:
         ({"names": ["a", 1]}, r"methods\[2\].names\[1\]"),
         ({"inner": {"size": 0}}, r"methods\[2\].inner.size: .*greater than 0"),
         ({"weight": float("inf")}, r"methods\[2\]"),
+        ({"tokens": "all"}, r"methods\[2\].tokens: .*integer, found \"all\"; .*methods\[2\].tokens: should be 'item'"),
         ([1], r"expected a mapping of settings, found \[1\]"),
     ],
 )
