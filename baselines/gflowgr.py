@@ -188,6 +188,9 @@ class GFlowGRTB(GFlowGR):
         - log Z starts where the mean residual of the first batch is zero and has its own learning rate; the
           paper says neither. It is one number as in the paper, though R depends on the prompt;
           ``log_z: prompt`` makes it linear in the prompt's first state.
+        - The paper finds lam = 1 best on Beauty. On a short budget, and with a clipped gradient, the balance can swamp
+          L_GR at that weight: the logged nll stays high and, from the untrained backbone, legal_mass low. Search lam
+          downwards.
     """
 
     log_z: Literal["scalar", "prompt"] = "scalar"  # one number (paper) or linear in the prompt's first state
