@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,67 +192,69 @@ def no_leak(probe: Probe) -> str:
     return f"{items.numel()} candidates"
 
 
-def scalar_loss(probe: Probe) -> str:
+def each_kind_of_epoch(run: Callable[[Probe, int], str]) -> Check:
+    """Make a check of one that looks at a single epoch."""
+
+    @wraps(run)
+    def check(probe: Probe) -> str:
+        return "; ".join(run(probe, epoch) for epoch in probe.epochs)
+
+    return check
+
+
+@each_kind_of_epoch
+def scalar_loss(probe: Probe, epoch: int) -> str:
     """The loss is a finite scalar and its gradient reaches the backbone."""
-    said = []
-    for epoch in probe.epochs:
-        learner = probe.learner()
-        loss = learner(probe.batch(learner, epoch=epoch))
-        _must(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}")
-        _must(bool(loss.isfinite()), f"the loss is {loss.detach()}")
-        loss.backward()
-        value = float(loss.detach())
-        size = sum(float(p.grad.square().sum()) for p in learner.policy.parameters() if p.grad is not None)
-        _must(0 < size < float("inf"), f"the squared gradient norm is {size}")
-        said.append(f"loss {value:.4f}, gradient norm {size**0.5:.4f}")
-    return "; ".join(said)
+    learner = probe.learner()
+    loss = learner(probe.batch(learner, epoch=epoch))
+    _must(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}")
+    _must(bool(loss.isfinite()), f"the loss is {loss.detach()}")
+    loss.backward()
+    value = float(loss.detach())
+    size = sum(float(p.grad.square().sum()) for p in learner.policy.parameters() if p.grad is not None)
+    _must(0 < size < float("inf"), f"the squared gradient norm is {size}")
+    return f"loss {value:.4f}, gradient norm {size**0.5:.4f}"
 
 
-def permutation(probe: Probe) -> str:
+@each_kind_of_epoch
+def permutation(probe: Probe, epoch: int) -> str:
     """Permuting the prompts changes nothing."""
-    said = []
-    for epoch in probe.epochs:
-        learner = probe.learner()
-        batch = probe.batch(learner, epoch=epoch)
-        order = torch.randperm(_B, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            one, two = float(learner(batch)), float(learner(cut(batch, order)))
-        _must(abs(one - two) <= 1e-4 * max(1.0, abs(one)), f"{one} became {two}")
-        said.append(f"{one:.6f} and {two:.6f}")
-    return "; ".join(said)
+    learner = probe.learner()
+    batch = probe.batch(learner, epoch=epoch)
+    order = torch.randperm(_B, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, two = float(learner(batch)), float(learner(cut(batch, order)))
+    _must(abs(one - two) <= 1e-4 * max(1.0, abs(one)), f"{one} became {two}")
+    return f"{one:.6f} and {two:.6f}"
 
 
-def micro_batches(probe: Probe) -> str:
+@each_kind_of_epoch
+def micro_batches(probe: Probe, epoch: int) -> str:
     """Micro-batches of 1 x N and N x 1 prompts give the same gradient."""
-    said = []
-    for epoch in probe.epochs:
-        learner = probe.learner()
-        batch = probe.batch(learner, epoch=epoch)
-        whole = _gradient(learner, [batch])
-        parts = _gradient(learner, [cut(batch, torch.arange(i, i + 4)) for i in range(0, _B, 4)])
-        worst = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-12))
-        _must(worst < 1e-3, f"the largest gradient entry differs by {worst:.2e} (relative)")
-        said.append(f"{worst:.1e}")
-    return f"largest relative difference {' and '.join(said)}"
+    learner = probe.learner()
+    batch = probe.batch(learner, epoch=epoch)
+    whole = _gradient(learner, [batch])
+    parts = _gradient(learner, [cut(batch, torch.arange(i, i + 4)) for i in range(0, _B, 4)])
+    worst = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-12))
+    _must(worst < 1e-3, f"the largest gradient entry differs by {worst:.2e} (relative)")
+    return f"largest relative difference {worst:.1e}"
 
 
-def improves(probe: Probe) -> str:
+@each_kind_of_epoch
+def improves(probe: Probe, epoch: int) -> str:
     """Twenty steps on one batch improve the objective."""
-    said = []
-    for epoch in probe.epochs:
-        learner = probe.learner()
-        batch = probe.batch(learner, epoch=epoch, begin=True)
-        optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3, weight_decay=0)
-        losses = []
-        for _ in range(21):
-            optimizer.zero_grad()
-            loss = learner(batch)
-            losses.append(float(loss.detach()))
-            loss.backward()
-            optimizer.step()
-        _must(losses[-1] < losses[0], f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}")
-        said.append(f"{losses[0]:.4f} to {losses[-1]:.4f}")
-    return "; ".join(said)
+    learner = probe.learner()
+    batch = probe.batch(learner, epoch=epoch, begin=True)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3, weight_decay=0)
+    losses = []
+    for _ in range(21):
+        optimizer.zero_grad()
+        loss = learner(batch)
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+    _must(losses[-1] < losses[0], f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}")
+    return f"{losses[0]:.4f} to {losses[-1]:.4f}"
 
 
 def same_bytes(probe: Probe) -> str:

@@ -567,11 +567,6 @@ class Step:
         self._log = log
 
     @property
-    def logged(self) -> Mapping[str, float]:
-        """The diagnostics kept so far."""
-        return self._log or {}
-
-    @property
     def catalogue(self) -> Catalogue:
         """Items and their paths."""
         return self.policy.catalogue
