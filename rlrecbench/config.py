@@ -10,7 +10,7 @@ import json
 import re
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from annotated_types import Ge, Gt, Interval
@@ -113,22 +113,24 @@ def build(cls: type[T], data: Any, where: str) -> T:
         text = json.dumps(data, default=str)
         return TypeAdapter(cls).validate_json(text)
     except ValidationError as e:
-        raise ConfigError("; ".join(_sentence(cls, error, where) for error in e.errors()[:3])) from e
+        raise ConfigError("; ".join(_sentence(cls, data, error, where) for error in e.errors()[:3])) from e
     except (TypeError, ValueError, RecursionError, PydanticUserError) as e:
         first = str(e).partition("\n")[0]
         raise ConfigError(f"{where}: {first}") from e
 
 
-def _sentence(cls: type[Any], error: Any, where: str) -> str:
-    place = ""
-    for part in error["loc"]:
-        if isinstance(part, str) and part.startswith(("constrained-", "literal[")):
-            continue  # a branch of a union, not a place in the file
-        place += f"[{part}]" if isinstance(part, int) else f".{part}"
-    full = f"{where}{'.' if ': ' in where else ': '}{place.lstrip('.')}" if place else where
+def _sentence(cls: type[Any], data: Any, error: Any, where: str) -> str:
     kind, value = error["type"], error.get("input")
+    place, owner = _place(cls, data, error["loc"])
+    if kind == "union_tag_invalid":
+        place, value = f"{place}.kind", error["ctx"]["tag"]
+    full = f"{where}{'.' if ': ' in where else ': '}{place.lstrip('.')}" if place else where
+    if kind == "union_tag_invalid":
+        names = [name.strip("' ") for name in error["ctx"]["expected_tags"].split(",")]
+        return f"{full}: no kind {value!r}; {_near(value, names)}"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{full}: unknown setting{_nearest(cls, error['loc'])}"
+        names = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
+        return f"{full}: unknown setting; {_near(str(error['loc'][-1]), names)}"
     if kind in ("missing", "missing_argument"):
         return f"{full}: this setting is missing"
     message = error["msg"]
@@ -136,12 +138,39 @@ def _sentence(cls: type[Any], error: Any, where: str) -> str:
     return f"{full}: {message}, found {_shown(value)}"
 
 
-def _nearest(cls: type[Any], loc: tuple[int | str, ...]) -> str:
-    if len(loc) != 1 or not dataclasses.is_dataclass(cls):
-        return ""
-    names = [f.name for f in dataclasses.fields(cls)]
-    near = difflib.get_close_matches(str(loc[0]), names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(names) or 'none'}"
+def _place(cls: type[Any], data: Any, loc: tuple[int | str, ...]) -> tuple[str, Any]:
+    """Turn pydantic's location into a place in the file, and say which class the last part belongs to."""
+    place, here, owner = "", data, cls
+    for i, part in enumerate(loc):
+        inside = (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int))
+        named = dataclasses.is_dataclass(owner) and part in {f.name for f in dataclasses.fields(owner)}
+        if not inside and not named:
+            continue  # a branch of a union, not a place in the file
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+        here = here[part] if inside else None
+        if i + 1 < len(loc):
+            owner = _field_class(owner, part, here)
+    return place, owner
+
+
+def _field_class(owner: Any, name: int | str, value: Any) -> Any:
+    """The dataclass behind a field; of several the one whose ``kind`` the value, else the default, has."""
+    if not dataclasses.is_dataclass(owner):
+        return None
+    default = next((f.default for f in dataclasses.fields(owner) if f.name == name), None)
+    kind = value.get("kind", getattr(default, "kind", None)) if isinstance(value, dict) else None
+    found: list[Any] = [get_type_hints(owner).get(str(name))]
+    while found:
+        one = found.pop()
+        if dataclasses.is_dataclass(one) and getattr(one, "kind", None) == kind:
+            return one
+        found += get_args(one)
+    return None
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names) or 'none'}"
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rlrecbench.errors import StoreError
+from rlrecbench.errors import ConfigError, StoreError
+from rlrecbench.stats import Rows
 
 Json = dict[str, Any]
 SCHEMA = 1
@@ -32,7 +33,7 @@ class Record:
     Attributes:
         dataset: Name of the data set.
         backbone: Label of the backbone; "none" for rankers without one.
-        method: Label of the method, the row's name.
+        method: Label of the method.
         seed: Training seed.
         metrics: Value by name; NaN where undefined.
         audit: Counts of invalid, duplicate and short lists.
@@ -61,13 +62,32 @@ class Record:
         """Identity of the protocol under which the numbers may be compared."""
         return str(self.provenance["fingerprint"])
 
+    def place(self, rows: Rows) -> tuple[str, str]:
+        """Return the labels of the block and the row where the cell stands; block "none": all of the data set."""
+        if rows == "backbones" and self.backbone != NO_BACKBONE:
+            return self.method, self.backbone
+        return self.backbone, self.method
+
+
+class Axes(NamedTuple):
+    """The labels of a leaderboard in suite order: methods on backbones, or backbones under methods."""
+
+    blocks: list[str]
+    rows: list[str]
+
 
 class Block(NamedTuple):
-    """The records that stand in one table: a data set and a backbone, rankers without backbone included."""
+    """The records that stand in one table: one data set, one label of one axis, and the other axis as rows."""
 
     dataset: str
-    backbone: str
-    records: dict[str, list[Record]]  # by method in suite order, each sorted by seed; [] where nothing is done
+    label: str  # of the backbone, or of the method where rows are backbones; "none": only rankers without a backbone
+    rows: Rows  # what the rows are; rankers without a backbone are rows either way, under their own label
+    records: dict[str, list[Record]]  # by the row's label in suite order, sorted by seed; [] where nothing is done
+
+    def cells(self, row: str) -> tuple[str, str]:
+        """How messages name a row's cells, less the seed: with the block's label, and without a backbone."""
+        backbone, method = (self.label, row) if self.rows == "methods" else (row, self.label)
+        return f"{self.dataset}/{backbone}/{method}", f"{self.dataset}/{NO_BACKBONE}/{row}"
 
 
 class Results:
@@ -115,15 +135,43 @@ class Results:
         """Names of all metrics: the suite's first, then what else the records hold."""
         return _order(self.suite["metrics"], {m for r in self.records for m in r.metrics})
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield one block per data set and backbone with at least one record, in suite order."""
+    def axes(self, rows: Rows) -> Axes:
+        """Return the labels of the blocks and of the rows.
+
+        Where rows are backbones, the rankers without one follow them. They are known by a cell, done or failed;
+        a method that has none yet counts as a block.
+
+        Raises:
+            ConfigError: A backbone and a ranker without one would be rows of the same label.
+        """
+        if rows == "methods":
+            return Axes(self.backbones, self.methods)
+        names = [*(r.name for r in self.records), *self.failures]
+        cells = {tuple(name.rpartition(" seed ")[0].split("/")[1:]) for name in names}
+        bare = [m for m in self.methods if (NO_BACKBONE, m) in cells]
+        twice = next((b for b in self.backbones if b in bare), None)
+        if twice is not None:
+            raise ConfigError(
+                f"{self.root}: {twice!r} is a backbone and a ranker without one, so rows cannot be backbones; "
+                "give one of them another name with 'as: ...' and run again"
+            )
+        trained = {method for backbone, method in cells if backbone != NO_BACKBONE}
+        return Axes([m for m in self.methods if m in trained or m not in bare], [*self.backbones, *bare])
+
+    def blocks(self, rows: Rows = "methods") -> Iterator[Block]:
+        """Yield one block per data set and label with at least one record, in suite order.
+
+        Raises:
+            ConfigError: See :meth:`axes`.
+        """
+        axes = self.axes(rows)
         for dataset in self.datasets:
-            here = [r for r in self.records if r.dataset == dataset]
-            found = {r.backbone for r in here}
-            used = [b for b in self.backbones if b in found]
-            for backbone in used or ([NO_BACKBONE] if found else []):
-                rows = [r for r in here if r.backbone in (backbone, NO_BACKBONE)]
-                yield Block(dataset, backbone, {m: [r for r in rows if r.method == m] for m in self.methods})
+            here = [(r, *r.place(rows)) for r in self.records if r.dataset == dataset]
+            found = {block for _, block, _ in here}
+            used = [label for label in axes.blocks if label in found]
+            for label in used or ([NO_BACKBONE] if found else []):
+                mine = [(r, row) for r, block, row in here if block in (label, NO_BACKBONE)]
+                yield Block(dataset, label, rows, {name: [r for r, row in mine if row == name] for name in axes.rows})
 
     def frame(self) -> pd.DataFrame:
         """One row per cell and metric: dataset, backbone, method, seed, metric, value."""
@@ -136,13 +184,13 @@ class Results:
         return pd.DataFrame(rows, columns=columns)
 
     def leaderboard(self) -> pd.DataFrame:
-        """One row per block and method: dataset, backbone, method, seeds, each metric's mean over seeds."""
+        """One row per backbone's block and method: dataset, backbone, method, seeds, each metric's mean over seeds."""
         rows = []
         for block in self.blocks():
             for method, records in block.records.items():
                 if records:
                     means = {m: float(np.mean([r.metrics.get(m, np.nan) for r in records])) for m in self.metrics}
-                    key = {"dataset": block.dataset, "backbone": block.backbone, "method": method}
+                    key = {"dataset": block.dataset, "backbone": block.label, "method": method}
                     rows.append({**key, "seeds": len(records), **means})
         return pd.DataFrame(rows, columns=["dataset", "backbone", "method", "seeds", *self.metrics])
 

@@ -1,4 +1,4 @@
-"""The concrete graph: Prepare -> Identify / Collaborate -> Train (from a start) -> Rank -> Score.
+"""The concrete graph: Prepare -> Collaborate / Embed -> Identify -> Train (from a start) -> Rank -> Score.
 
 Fields are JSON values or other stages; their hash is the identity of the result. Device, batch sizes of a
 pass and where data lie are ``free``: they change how fast a result comes, not what it is.
@@ -63,33 +63,6 @@ class Prepare(Stage):
 
 @stage
 @dataclass(frozen=True)
-class Identify(Stage):
-    """Give every item its codes."""
-
-    name: ClassVar[str] = "identify"
-    free: ClassVar[frozenset[str]] = frozenset({"dirs"})
-
-    data: Prepare
-    settings: Json
-    source: str  # checksum of a released index, "" for identifiers made here
-    dirs: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """What progress shows."""
-        return f"identify {self.data.dataset} ({self.settings['kind']})"
-
-    def run(self, folder: Path, store: Store, report: Report) -> None:
-        """Write the codes and their report."""
-        from rlrecbench.identifiers import IdSettings, identify
-
-        settings = build(IdSettings, self.settings, "ids")
-        dirs = [Path(d) for d in self.dirs]
-        identify(self.data.load(store), settings, settings.seed, dirs, report).write(folder)
-
-
-@stage
-@dataclass(frozen=True)
 class Collaborate(Stage):
     """Train the collaborative model."""
 
@@ -125,25 +98,96 @@ class Embed(Stage):
     """Turn the items' texts into vectors."""
 
     name: ClassVar[str] = "embed"
+    version: ClassVar[int] = 2
+    free: ClassVar[frozenset[str]] = frozenset({"place", "device"})
 
     data: Prepare
-    dim: int
-    seed: int
+    features: str  # the name that a suite gives, a path by its last part
+    source: str = ""  # checksum of a model's or a vectors file
+    dim: int = 0  # width of tfidf-svd; 0 where the features have their own
+    seed: int = 0  # of tfidf-svd
+    place: str = ""  # the name with the whole path
+    device: str = "auto"
 
     @property
     def label(self) -> str:
         """What progress shows."""
-        return f"embed {self.data.dataset}"
+        return f"embed {self.data.dataset} ({self.features})"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        """Write unit vectors of the items' texts, TF-IDF as for identifiers, [N, dim]."""
+        """Write a vector for each item, [N, D]."""
         import torch
         from safetensors.torch import save_file
 
-        from rlrecbench.identifiers.text import texts_of, tfidf_svd
+        from rlrecbench.device import device_of
+        from rlrecbench.identifiers.features import embed
 
-        vectors = tfidf_svd(texts_of(self.data.load(store).items), dim=self.dim, seed=self.seed)
+        vectors = embed(
+            self.data.load(store),
+            self.place or self.features,
+            dim=self.dim,
+            seed=self.seed,
+            device=device_of(self.device),
+            report=report,
+        )
         save_file({"items": torch.from_numpy(vectors)}, folder / "text.safetensors")
+
+    def load(self, store: Store) -> Any:
+        """Read the vectors, [N, D]."""
+        from safetensors.torch import load_file
+
+        return load_file(store.path(self) / "text.safetensors")["items"]
+
+
+@stage
+@dataclass(frozen=True)
+class Identify(Stage):
+    """Give every item its codes."""
+
+    name: ClassVar[str] = "identify"
+    version: ClassVar[int] = 2
+    resumable: ClassVar[bool] = True
+    scratch: ClassVar[tuple[str, ...]] = ("checkpoint*",)
+    free: ClassVar[frozenset[str]] = frozenset({"place", "device"})
+
+    data: Prepare
+    settings: Json  # a path in it by its last part
+    source: str = ""  # checksum of the index file, where there is one
+    text: Embed | None = None  # what codes are computed from
+    collab: Collaborate | None = None  # what LETTER aligns them with
+    place: str = ""  # the index file
+    device: str = "auto"
+
+    @property
+    def label(self) -> str:
+        """What progress shows."""
+        return f"identify {self.data.dataset} ({self.settings['kind']})"
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Write the codes, their report, the index file and, where one was trained, the quantiser and its log."""
+        from rlrecbench.device import device_of
+        from rlrecbench.identifiers import FileIds, ReleasedIds, id_settings, identify, index
+
+        start = time.perf_counter()
+        data, settings = self.data.load(store), id_settings(self.settings, "ids")
+        item_ids = data.items["item_id"].astype(str).tolist()
+        about: Json = {}
+        if isinstance(settings, (FileIds, ReleasedIds)):
+            content = settings.content if isinstance(settings, FileIds) else None
+            ids = index.read(Path(self.place), item_ids, settings.codes, content)
+        else:
+            from rlrecbench.identifiers.features import duplicates
+
+            assert self.text is not None  # noqa: S101 - the suite gives computed codes their features
+            vectors = self.text.load(store).numpy()
+            collab = _collab(self.collab, store)
+            embeddings = collab.items if collab is not None else None
+            device = device_of(self.device)
+            ids = identify(vectors, settings, embeddings, folder=folder, device=device, report=report)
+            about = {"width": vectors.shape[1], "equal_features": duplicates(vectors)}
+        ids.write(folder, about)
+        index.write(ids, item_ids, folder / "index.json")
+        _write_cost(folder, train_s=time.perf_counter() - start)
 
 
 @stage
@@ -197,7 +241,7 @@ class Train(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Train and write the selected weights, the log and the cost."""
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import save_file
 
         from rlrecbench.method import FineTune, methods
         from rlrecbench.train import Budget, TrainJob, train
@@ -215,7 +259,7 @@ class Train(Stage):
             seed=self.seed,
             folder=folder,
             collab=_collab(self.collab, store),
-            text=load_file(store.path(self.text) / "text.safetensors")["items"] if self.text is not None else None,
+            text=self.text.load(store) if self.text is not None else None,
             beams=self.beams,
             device=self.device,
             micro_batch=self.micro_batch,

@@ -24,6 +24,7 @@ TestName = Literal["two-way", "t-seeds", "t-users", "permutation", "bootstrap"]
 Correction = Literal["holm", "bh", "none"]
 Alternative = Literal["two-sided", "greater", "less"]
 Direction = Literal["higher", "lower"]
+Rows = Literal["methods", "backbones"]
 Verdict = Literal["better", "worse", "equivalent", "cannot tell"]
 
 RESAMPLES = 9_999  # smallest p = 1/10,000
@@ -36,10 +37,11 @@ _TIE = 1e-12  # a seed-averaged difference below this is rounding
 class StatsConfig:
     """What a suite declares before it runs: one metric, one baseline, one family of comparisons per block."""
 
-    primary: str = "ndcg@10"  # metric on which methods are compared
-    baseline: str = "sft"  # label of the method that the others are compared with
+    primary: str = "ndcg@10"  # metric on which rows are compared
+    rows: Rows = "methods"  # what is compared in a block: methods on one backbone, or backbones under one method
+    baseline: str | None = None  # label of the row that the others are compared with; none: sft, or the first backbone
     alpha: Annotated[float, Interval(gt=0, lt=1)] = 0.05  # level of the corrected test
-    correction: Correction = "holm"  # over all methods of a block against the baseline
+    correction: Correction = "holm"  # over all rows of a block against the baseline
     min_effect: Weight = 0.02  # share of the baseline's mean below which a difference does not matter
     test: TestName = "two-way"  # the others exist for comparison with papers
 

@@ -18,8 +18,9 @@ from rlrecbench.collab import SASRec
 from rlrecbench.config import Count, Positive, build, parse_yaml, plain, read_yaml
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
-from rlrecbench.errors import ConfigError, UnknownNameError
-from rlrecbench.identifiers import IdSettings, released_checksum
+from rlrecbench.data.readers import find_file
+from rlrecbench.errors import BenchError, ConfigError, UnknownNameError
+from rlrecbench.identifiers import AnyIds, FileIds, LetterIds, ReleasedIds, RKMeansIds, features, index
 from rlrecbench.method import FineTune, Ranker, check_declarations, methods
 from rlrecbench.metrics import parse
 from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train
@@ -32,6 +33,7 @@ DEFAULT_METRICS = (
     "recall@5", "recall@10", "ndcg@5", "ndcg@10", "dgu@10", "mgu@10", "entropy@10", "ttr@10",
 )  # fmt: skip
 _BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
+_TEXT = RKMeansIds()  # the text features that methods see
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ class _Expansion:
             data=self.data,
             ids=self._ids(spec),
             backbone=backbone.name,
-            backbone_settings=plain(spec),
+            backbone_settings=plain(replace(spec, ids=_portable(spec.ids))),  # type: ignore[type-var]
             backbone_code=code_of(type(spec), self.suite.plugins),
             method=entry.name,
             settings=settings,
@@ -307,7 +309,7 @@ class _Expansion:
             seed=seed,
             start=parent,
             collab=self._collab(seed) if "collab" in needs else None,
-            text=Embed(self.data, IdSettings().dim, IdSettings().seed) if "text" in needs else None,
+            text=self._embed(_TEXT.features, _TEXT.dim, _TEXT.seed) if "text" in needs else None,
             title=f"{backbone.label}/{entry.label}",
             device=self.device,
             micro_batch=self.suite.pace.micro_batch,
@@ -316,8 +318,31 @@ class _Expansion:
         )
 
     def _ids(self, spec: Backbone) -> Identify:
-        source = released_checksum(self.dataset.name, self.folder) if spec.ids.kind == "released" else ""
-        return Identify(self.data, plain(spec.ids), source, (str(self.folder.parent),))
+        ids, place, source, text, collab = spec.ids, "", "", None, None
+        if isinstance(ids, (ReleasedIds, FileIds)):
+            path = index.find(self.dataset.name, [self.folder]) if isinstance(ids, ReleasedIds) else self._path(ids)
+            place, source = str(path), index.file_checksum(path)
+        else:
+            text = self._embed(ids.features, ids.dim, ids.seed)
+        if isinstance(ids, LetterIds) and ids.alignment > 0:
+            collab = Collaborate(self.data, {**self.suite.collab, "hidden": ids.latent}, ids.seed, self.device)
+        return Identify(self.data, plain(_portable(ids)), source, text, collab, place, self.device)
+
+    def _path(self, ids: FileIds) -> Path:
+        return (self.suite.path.parent / ids.path).resolve()
+
+    def _embed(self, name: str, dim: int, seed: int) -> Embed:
+        place = features.resolved(name, self.suite.path.parent)
+        own = name != "tfidf-svd"
+        return Embed(
+            data=self.data,
+            features=_last_part(name),
+            source=features.source(place),
+            dim=0 if own else dim,
+            seed=0 if own else seed,
+            place=place,
+            device=self.device,
+        )
 
     @property
     def _scores_collab(self) -> bool:
@@ -349,6 +374,18 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
     defaults = dict(cls.budget) if trained else {}  # type: ignore[attr-defined]
     merged = build(Budget, {**suite.train, **defaults, **budget}, entry.where)
     return settings, plain(merged)
+
+
+def _portable(ids: AnyIds) -> AnyIds:
+    """The settings with every path cut to its last part: the stages know files by their checksums."""
+    if isinstance(ids, FileIds):
+        return replace(ids, path=Path(ids.path).name)
+    return ids if isinstance(ids, ReleasedIds) else replace(ids, features=_last_part(ids.features))
+
+
+def _last_part(name: str) -> str:
+    kind, _, what = name.partition(":")
+    return f"{kind}:{Path(what).name}" if kind == "file" or Path(what).is_absolute() or what[:1] == "." else name
 
 
 def code_of(cls: type[Ranker] | type[Backbone], plugins: Sequence[Path] = ()) -> str:
@@ -429,7 +466,8 @@ def _check(suite: Suite) -> None:
     for entry in suite.datasets:
         build(DataOptions, entry.settings, entry.where)
     for entry in suite.backbones:
-        build(backbones.entry(entry.name, entry.where).value, entry.settings, entry.where)
+        made = build(backbones.entry(entry.name, entry.where).value, entry.settings, entry.where)
+        _check_ids(suite, made.ids, f"{entry.where}.ids")
     for entry in suite.methods:
         _check_method(suite, entry)
     if not suite.backbones and any(methods[e.name].generative for e in suite.methods):
@@ -444,6 +482,7 @@ def _check(suite: Suite) -> None:
         raise ConfigError(f"{where}: rank.beams: {suite.rank.beams} beams cannot fill lists of {suite.rank.k}")
     if suite.stats.primary not in suite.metrics:
         raise ConfigError(f"{where}: stats.primary: {suite.stats.primary!r} is not among the suite's metrics")
+    _check_rows(suite)
     known: dict[str, list[str | int]] = {
         "dataset": [e.name for e in suite.datasets],
         "backbone": [*(e.label for e in suite.backbones), NO_BACKBONE],
@@ -464,6 +503,39 @@ def _check(suite: Suite) -> None:
             for backbone in known["backbone"] if methods[entry.name].generative else [NO_BACKBONE]:
                 for seed in suite.seeds:
                     resolve(suite, entry, dataset.name, str(backbone), seed)
+
+
+def _check_rows(suite: Suite) -> None:
+    """Refuse a baseline that is no row of the leaderboard, and two rows of one label."""
+    rows, baseline = [e.label for e in suite.methods], suite.stats.baseline
+    if suite.stats.rows == "backbones":
+        rows = [e.label for e in suite.backbones]
+        bare = [e for e in suite.methods if not methods[e.name].generative]
+        twice = next((e for e in bare if e.label in rows), None)
+        if twice is not None:
+            raise ConfigError(
+                f"{twice.where}: {twice.label!r} is also a backbone's label, and with stats.rows: backbones both are "
+                "rows; give one of them another name with 'as: ...'"
+            )
+        rows += [e.label for e in bare]
+    if baseline is not None and baseline not in rows:
+        near = difflib.get_close_matches(baseline, rows, n=1)
+        guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(rows)}"
+        raise ConfigError(f"{suite.path}: stats.baseline: no row {baseline!r} among the {suite.stats.rows}; {guess}")
+
+
+def _check_ids(suite: Suite, ids: AnyIds, where: str) -> None:
+    """Look for the files that identifiers are made of."""
+    if isinstance(ids, FileIds):
+        if find_file(suite.path.parent / ids.path) is None:
+            raise ConfigError(f"{where}.path: there is no file {suite.path.parent / ids.path}")
+    elif not isinstance(ids, ReleasedIds):
+        try:
+            features.source(features.resolved(ids.features, suite.path.parent))
+        except BenchError as e:
+            raise ConfigError(f"{where}.features: {e}") from e
+    if isinstance(ids, LetterIds) and ids.alignment > 0:
+        build(SASRec, {**suite.collab, "hidden": ids.latent}, f"{where}.latent")
 
 
 def _check_method(suite: Suite, entry: Entry, chain: tuple[str, ...] = ()) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS: list[set[str]] = [
-    {"errors", "registry", "config", "store", "seeds", "device"},
+    {"errors", "registry", "config", "store", "seeds", "device", "checkpoint"},
     {"data", "catalogue"},
     {"policy", "identifiers", "collab"},
     {"backbones"},

@@ -40,7 +40,9 @@ def test_cells_and_shared_stages(tmp_path: Path) -> None:
         ("none", "most-popular", 1), ("none", "most-popular", 2),
     ]  # fmt: skip
     names = [s.name for s in closure([c.score for c in cells])]
-    assert {n: names.count(n) for n in set(names)} == {"prepare": 1, "identify": 1, "train": 4, "rank": 6, "score": 6}
+    assert {n: names.count(n) for n in set(names)} == {
+        "prepare": 1, "embed": 1, "identify": 1, "train": 4, "rank": 6, "score": 6,
+    }  # fmt: skip
     sft, dpo = cells[0].score.rank.train, cells[2].score.rank.train
     assert sft is not None
     assert dpo is not None

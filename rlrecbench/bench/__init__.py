@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rlrecbench.bench.identifiers import spread
 from rlrecbench.bench.search import search_t5
 from rlrecbench.bench.step import steps
 from rlrecbench.bench.timing import Result, compare, machine
@@ -40,4 +41,8 @@ def run(only: str = "", data: Path | None = None, repeats: int = 5, plugins: Seq
 
 def benchmarks(data: Path | None = None, plugins: Sequence[Path] = ()) -> dict[str, Benchmark]:
     """All benchmarks by name; each is a function of the number of repeats."""
-    return {"search/t5": lambda repeats: search_t5(data, repeats), **steps(data, plugins)}
+    return {
+        "search/t5": lambda repeats: search_t5(data, repeats),
+        "identifiers/sinkhorn": spread,
+        **steps(data, plugins),
+    }

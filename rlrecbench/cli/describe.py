@@ -27,8 +27,6 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
         defaults, a metric's direction, level and needs, a reward's needs, or a data set's fields;
         settings: name, default and note (meaning; source) of each.
     """
-    from rlrecbench.registry import field_notes
-
     value = entry.value
     documentation, deviations = differs(value)
     text = documentation.partition("\n")[2].strip()
@@ -38,10 +36,7 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
     settings: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     if inspect.isclass(value) and dataclasses.is_dataclass(value):
-        notes = field_notes(value)
-        settings = [
-            {"name": f.name, "default": _default(f), "note": notes.get(f.name, "")} for f in dataclasses.fields(value)
-        ]
+        settings = settings_of(value)
         made = value() if all(s["default"] != "required" for s in settings) else None
         for key in _DECLARED:
             if hasattr(made, key) and key not in {s["name"] for s in settings}:
@@ -66,6 +61,25 @@ def describe(entry: "Entry[Any]", kind: str) -> dict[str, Any]:
         "facts": facts,
         "settings": settings,
     }
+
+
+def settings_of(value: type[Any], prefix: str = "") -> list[dict[str, Any]]:
+    """Name, default and note of each field of a dataclass; the fields of a field that is one follow it as a.b."""
+    from rlrecbench.registry import field_notes
+
+    notes, out = field_notes(value), list[dict[str, Any]]()
+    for f in dataclasses.fields(value):
+        inner = f.default if dataclasses.is_dataclass(f.default) and not isinstance(f.default, type) else None
+        out.append(
+            {
+                "name": prefix + f.name,
+                "default": _default(f) if inner is None else getattr(inner, "kind", ""),
+                "note": notes.get(f.name, ""),
+            }
+        )
+        if inner is not None:
+            out += settings_of(type(inner), f"{prefix}{f.name}.")
+    return out
 
 
 def differs(value: object) -> tuple[str, list[str]]:
@@ -146,6 +160,5 @@ def _when(period: int | None, never: str = "", always: str = "") -> str:
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default is not dataclasses.MISSING:
-        value = field.default
-        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        return field.default
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"

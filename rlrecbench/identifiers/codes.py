@@ -1,9 +1,11 @@
 """The codes of all items, what they become as tokens, and how good they are."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,17 +71,17 @@ class Identifiers:
             "sizes": list(self.sizes),
             "content": len(self.sizes) if self.content is None else self.content,
             "used": [int((c > 0).sum()) for c in counts],
-            "perplexity": [_perplexity(c) for c in counts],
+            "perplexity": [perplexity(c) for c in counts],
             "prefixes": [len(np.unique(self.codes[:, :n], axis=0)) for n in lengths],
             "unique": len(groups),
             "colliding": int(groups[groups > 1].sum()),
             "biggest_group": int(groups.max()),
         }
 
-    def write(self, folder: Path) -> None:
-        """Write ``codes.npy`` and ``report.json``."""
+    def write(self, folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Write ``codes.npy`` and ``report.json``, which also says what else is known ``about`` them."""
         np.save(folder / "codes.npy", self.codes, allow_pickle=False)
-        (folder / "report.json").write_text(json.dumps(self.report(), indent=1))
+        (folder / "report.json").write_text(json.dumps({**self.report(), **about}, indent=1))
 
     @staticmethod
     def read(folder: Path) -> "Identifiers":
@@ -109,6 +111,7 @@ def deduplicated(ids: Identifiers) -> Identifiers:
     return Identifiers(np.column_stack([ids.codes, extra]), sizes, content=len(ids.sizes))
 
 
-def _perplexity(counts: Ints) -> float:
+def perplexity(counts: Ints) -> float:
+    """Exponential of the entropy of codes that were used so many times, [K]: codes in use if all were used alike."""
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum()))

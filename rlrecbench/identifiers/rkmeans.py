@@ -2,9 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no type information
 
+from rlrecbench.identifiers.clusters import kmeans
 from rlrecbench.identifiers.codes import Identifiers
 from rlrecbench.seeds import stream
 from rlrecbench.store import Report, silent
@@ -36,7 +35,7 @@ def residual_kmeans(
     columns = []
     for level in range(levels):
         report(level + 1, levels + 1, f"level {level + 1} of {levels}")
-        column, residual = _level(residual, codes, stream(seed, "rkmeans", level) % 2**32)
+        column, residual = _level(residual, codes, stream(seed, "rkmeans", level))
         columns.append(column)
     return Identifiers(np.column_stack(columns), (codes,) * levels)
 
@@ -48,8 +47,7 @@ def _level(vectors: Floats, codes: int, seed: int) -> tuple[Ints, Floats]:
     distinct, number = np.unique(vectors, axis=0, return_inverse=True)
     if len(distinct) <= codes:
         return number.reshape(-1).astype(np.int64), np.zeros_like(vectors)
-    with threadpool_limits(1):
-        kmeans = KMeans(codes, init="k-means++", n_init=1, random_state=seed).fit(vectors)
-    left = vectors - kmeans.cluster_centers_[kmeans.labels_]
+    centres, labels = kmeans(vectors, codes, seed)
+    left = vectors - centres[labels]
     left[np.abs(left).max(1) < 1e-9] = 0  # alone in its cluster: what is left is rounding
-    return kmeans.labels_.astype(np.int64), left
+    return labels, left

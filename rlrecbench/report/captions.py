@@ -21,7 +21,7 @@ _WRONG = {"invalid": "invalid", "duplicate": "duplicate", "short": "missing"}
 
 def title(block: Block) -> str:
     """Heading of a block."""
-    return block.dataset if block.backbone == NO_BACKBONE else f"{block.dataset} · {block.backbone}"
+    return block.dataset if block.label == NO_BACKBONE else f"{block.dataset} · {block.label}"
 
 
 def caption(table: Table, block: Block, star: str = "*") -> list[str]:
@@ -43,7 +43,7 @@ def caption(table: Table, block: Block, star: str = "*") -> list[str]:
 
 
 def flawed(audit: dict[str, int]) -> bool:
-    """Tell whether a method's lists have invalid, duplicate or missing entries."""
+    """Tell whether a row's lists have invalid, duplicate or missing entries."""
     return any(audit.get(f"{kind}_entries", 0) > 0 for kind in _WRONG)
 
 
@@ -73,7 +73,7 @@ def _testing(table: Table, block: Block, star: str) -> list[str]:
     several = [test for test in tests if not test.checkpoint_only]
     if not several:
         name = TESTS["t-users" if config.test == "two-way" else config.test]
-        return [f"Checkpoint-level only, no stars: one seed cannot tell methods apart. p: {name}; {family}."]
+        return [f"Checkpoint-level only, no stars: one seed cannot tell {config.rows} apart. p: {name}; {family}."]
     return [
         f"{star} differs from {config.baseline} on {config.primary}, p < {config.alpha:g}: "
         f"{TESTS[config.test]}; {family}.",
@@ -86,19 +86,19 @@ def _testing(table: Table, block: Block, star: str) -> list[str]:
 def _doubts(config: StatsConfig, block: Block, several: list[Test]) -> list[str]:
     """Say where the test does not carry as far as it looks."""
     out = []
-    single = [r.method for r in block.rows if r.comparison is not None and r.comparison.test.checkpoint_only]
+    single = [r.label for r in block.rows if r.comparison is not None and r.comparison.test.checkpoint_only]
     if single:
         out.append(f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {config.baseline}).")
     if several[0].level == "checkpoints":
-        out.append("This test speaks of these checkpoints, not of the methods: it takes the seeds as fixed.")
+        out.append(f"This test speaks of these checkpoints, not of the {config.rows}: it takes the seeds as fixed.")
     if config.test == "two-way" and any(test.seeds == 2 for test in several):
         out.append("With two seeds the two-way test rejects up to 11 % of true nulls at 5 %; use three or more.")
     return out
 
 
 def _bare(block: Block) -> list[str]:
-    names = [row.method for row in block.rows if row.bare]
-    if not names or block.backbone == NO_BACKBONE:
+    names = [row.label for row in block.rows if row.bare]
+    if not names or block.label == NO_BACKBONE:
         return []
     return [f"Without a backbone, the same in every block: {', '.join(names)}."]
 
@@ -107,8 +107,8 @@ def _missing(table: Table, block: Block) -> list[str]:
     n = sum(map(len, block.missing.values()))
     if n == 0:
         return []
-    cells = sum(len({*row.seeds, *block.missing.get(row.method, ())}) for row in block.rows)
-    which = "; ".join(f"{method}: {', '.join(map(str, seeds))}" for method, seeds in block.missing.items())
+    cells = sum(len({*row.seeds, *block.missing.get(row.label, ())}) for row in block.rows)
+    which = "; ".join(f"{label}: {', '.join(map(str, seeds))}" for label, seeds in block.missing.items())
     failed = f", {block.failed} of them failed" if block.failed else ""
     return [f"{n} of {cells} cells missing{failed} (seeds of {which})."]
 
@@ -122,5 +122,5 @@ def _audit(block: Block) -> list[str]:
             if row.audit.get(f"{kind}_entries", 0)
         ]
         if counts:
-            out.append(f"† {row.method}, places that score nothing: {', '.join(counts)}, all seeds together.")
+            out.append(f"† {row.label}, places that score nothing: {', '.join(counts)}, all seeds together.")
     return out

@@ -1,4 +1,4 @@
-"""The methods of a block against the declared baseline, on the declared metric, as one family."""
+"""The rows of a block against the declared baseline, on the declared metric, as one family."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -20,24 +20,24 @@ _PAIRED = {
 
 
 def against_baseline(results: Results, block: Block, config: StatsConfig) -> tuple[dict[str, Comparison], str]:
-    """Compare every method of a block with the baseline.
+    """Compare every row of a block with the baseline.
 
     Returns:
-        The comparisons by method, and why there are none ("" if there are).
+        The comparisons by row, and why there are none ("" if there are).
     """
-    baseline = block.records.get(config.baseline, [])
+    baseline = block.records.get(config.baseline or "", [])
     remark = _obstacle(results, block, baseline, config)
     if remark:
         return {}, remark
     tests = {
-        method: test
-        for method, records in block.records.items()
-        if records and method != config.baseline and (test := _test(results, records, baseline, config)) is not None
+        label: test
+        for label, records in block.records.items()
+        if records and label != config.baseline and (test := _test(results, records, baseline, config)) is not None
     }
     corrected = stats.CORRECTIONS[config.correction]([t.p for t in tests.values()])
     return {
-        method: _judge(results, block.records[method], baseline, test, p, len(tests), config)
-        for (method, test), p in zip(tests.items(), corrected, strict=True)
+        label: _judge(results, block.records[label], baseline, test, p, len(tests), config)
+        for (label, test), p in zip(tests.items(), corrected, strict=True)
     }, ("" if tests else "nothing to compare the baseline with")
 
 

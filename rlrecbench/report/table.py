@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one method.
+    """One metric of one row.
 
     Attributes:
         mean: Mean over seeds; NaN where the metric is undefined.
@@ -40,7 +40,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against the baseline on the primary metric.
+    """A row against the baseline on the primary metric.
 
     Attributes:
         test: Difference, interval and raw p.
@@ -67,19 +67,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Row:
-    """One method.
+    """What is compared: a method, or a backbone.
 
     Attributes:
-        method: Label.
+        label: Of the method or the backbone; a ranker without a backbone has its own.
         seeds: Seeds that are done.
-        bare: Whether it has no backbone, and stands in every block of the data set.
+        bare: Whether it is a ranker without a backbone, and stands in every block of the data set.
         values: By metric; None where nothing is done or the metric was not measured.
         comparison: Against the baseline; None for the baseline, or where there is none.
         audit: Counts over all seeds.
         cost: Means over seeds.
     """
 
-    method: str
+    label: str
     seeds: tuple[int, ...]
     bare: bool
     values: dict[str, Value | None]
@@ -90,21 +90,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """One data set and backbone.
+    """One data set, and one backbone (rows are methods) or one method (rows are backbones).
 
     Attributes:
         dataset: Name.
-        backbone: Label.
+        label: Of the backbone or the method; "none" where only rankers without a backbone have results.
         rows: In suite order.
         users: Test users.
         fingerprint: Identity of the protocol.
-        missing: Seeds that are not done, by method.
+        missing: Seeds that are not done, by row.
         failed: How many of the missing cells failed in the last run.
-        remark: Why methods are not compared; "" if they are.
+        remark: Why rows are not compared; "" if they are.
     """
 
     dataset: str
-    backbone: str
+    label: str
     rows: tuple[Row, ...]
     users: int
     fingerprint: str
@@ -125,10 +125,10 @@ class Table:
     Attributes:
         suite: Name of the suite.
         columns: Metrics, in order.
-        config: What was declared about the comparisons.
+        config: What was declared about the comparisons, the baseline filled in; ``rows`` says what a row is.
         seeds: Seeds of the suite.
         blocks: In suite order.
-        empty: Data set and backbone of the blocks in which nothing is done yet.
+        empty: Data set and label of the blocks in which nothing is done yet.
     """
 
     suite: str

@@ -1,9 +1,10 @@
-"""The leaderboard as CSV: one row per block and method, every number unrounded."""
+"""The leaderboard as CSV: one line per block and row, every number unrounded."""
 
 import csv as writer
 import io
 from math import isfinite
 
+from rlrecbench.report import words
 from rlrecbench.report.table import Block, Row, Table
 
 COSTS = ("train_s", "start_train_s", "examples_per_s", "rank_s_per_1000", "peak_memory_mb", "parameters")
@@ -40,10 +41,12 @@ def csv(table: Table) -> str:
 
 
 def _line(table: Table, block: Block, row: Row) -> dict[str, object]:
+    of_row = words.ROW[table.config.rows]
+    of_block = next(noun for noun in words.ROW.values() if noun != of_row)
     out: dict[str, object] = {
         "dataset": block.dataset,
-        "backbone": block.backbone,
-        "method": row.method,
+        of_block: block.label,
+        of_row: row.label,
         "seeds": len(row.seeds),
         "users": block.users,
         "fingerprint": block.fingerprint,
@@ -60,7 +63,7 @@ def _tested(table: Table, block: Block, row: Row) -> dict[str, object]:
     c = row.comparison
     if c is None:
         return {}
-    out = {
+    out: dict[str, object] = {
         "baseline": table.config.baseline,
         "primary": table.config.primary,
         "test": c.test.name,

@@ -7,7 +7,7 @@ from typing import Any
 from rlrecbench.config import plain
 from rlrecbench.report.table import Table
 
-SCHEMA = 1
+SCHEMA = 2  # 1 named a block's label "backbone" and a row's "method"
 
 
 def as_json(table: Table) -> str:

@@ -23,7 +23,7 @@ def markdown(table: Table) -> str:
 
 
 def _grid(table: Table, block: Block) -> str:
-    heads = ["method", *(f"{c.metric} {_ARROW[c.better]}" for c in table.columns)]
+    heads = [words.ROW[table.config.rows], *(f"{c.metric} {_ARROW[c.better]}" for c in table.columns)]
     if block.family:
         heads += [f"Δ {table.config.primary} [95 %]", "p", "verdict", "users won / lost / tied"]
     heads.append("train s · rank s per 1,000 users")
@@ -33,7 +33,7 @@ def _grid(table: Table, block: Block) -> str:
 
 
 def _cells(table: Table, block: Block, row: Row) -> list[str]:
-    out = [_escape(row.method) + (" †" if flawed(row.audit) else "")]
+    out = [_escape(row.label) + (" †" if flawed(row.audit) else "")]
     out += [_value(row, column, table) for column in table.columns]
     if block.family:
         c = row.comparison
@@ -42,7 +42,7 @@ def _cells(table: Table, block: Block, row: Row) -> list[str]:
             out += [words.effect(c) + star, words.p_value(c.corrected_p), words.conclusion(c), words.users(c)]
         else:
             out += [words.ABSENT] * 2 + [
-                "baseline" if row.method == table.config.baseline else words.ABSENT,
+                "baseline" if row.label == table.config.baseline else words.ABSENT,
                 words.ABSENT,
             ]
     return [*out, words.cost(row)]

@@ -35,7 +35,7 @@ def _grid(table: Table, block: Block) -> Grid:
         width=max(_width(block, columns), 72),
         pad_edge=False,
     )
-    grid.add_column("method", no_wrap=True)
+    grid.add_column(words.ROW[table.config.rows], no_wrap=True)
     for column in columns:
         grid.add_column(_head(column), justify="right", no_wrap=True)
     if block.family:
@@ -67,7 +67,7 @@ def _head(column: Column) -> str:
 
 
 def _label(row: Row) -> str:
-    return row.method + (" †" if flawed(row.audit) else "")
+    return row.label + (" †" if flawed(row.audit) else "")
 
 
 def _value(row: Row, column: Column, table: Table) -> Text:
@@ -80,7 +80,7 @@ def _value(row: Row, column: Column, table: Table) -> Text:
 
 def _against(row: Row, table: Table) -> str:
     if row.comparison is None:
-        return "baseline" if row.method == table.config.baseline else words.ABSENT
+        return "baseline" if row.label == table.config.baseline else words.ABSENT
     c = row.comparison
     share = c.relative(c.test.mean)
     return words.conclusion(c) if c.test.checkpoint_only or share is None else f"{100 * share:+.1f} % {c.verdict}"

@@ -3,8 +3,10 @@
 from math import isfinite, isnan
 
 from rlrecbench.report.table import Comparison, Row, Value
+from rlrecbench.stats import Rows
 
 ABSENT = "—"
+ROW: dict[Rows, str] = {"methods": "method", "backbones": "backbone"}
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rlrecbench import checkpoint
 from rlrecbench.collab import Collab
 from rlrecbench.data.frame import Dataset, Examples, Part
 from rlrecbench.device import device_of
@@ -31,13 +32,27 @@ from rlrecbench.policy.base import Policy
 from rlrecbench.policy.score import score
 from rlrecbench.seeds import generator, stream
 from rlrecbench.store import Report, silent
-from rlrecbench.train import checkpoint
 from rlrecbench.train.budget import Budget, by_length, epoch_batches
 from rlrecbench.train.pool import Pool, fill
 
 Rows = NDArray[np.int64]
 _LOG_EVERY = 50
 _SELECT_K = 10
+
+
+@dataclass
+class Progress:
+    """Where training stands, apart from tensors. Random streams are named by step, so none is kept."""
+
+    step: int = 0  # batches done
+    examples: int = 0  # training pairs seen
+    best: float = -1.0  # best ndcg@10 on validation
+    best_step: int = 0
+    stale: int = 0  # evaluations since the best
+    seconds: float = 0.0  # spent training, over all tries
+    log_bytes: int = 0  # length of train.jsonl at this point
+    stopped: bool = False  # patience ran out
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -246,7 +261,7 @@ class _Run:
         self.pool: Pool | None = None
         self.pool_epoch = -1
         self.log: dict[str, list[float]] = {}
-        self.state, self.best = checkpoint.load(job.folder, self.bare, self.optimizer)
+        self.state, self.best = self._resume()
         self.saved_at = time.perf_counter()
 
     def run(self) -> Outcome:
@@ -517,11 +532,25 @@ class _Run:
     def _write(self, line: dict[str, Any]) -> None:
         self.log_file.write(json.dumps(line) + "\n")
 
+    def _resume(self) -> tuple[Progress, dict[str, Tensor]]:
+        """Continue from the newest checkpoint; a fresh start if there is none."""
+        found = checkpoint.load(self.job.folder, self.device)
+        if found is None:
+            return Progress(), {}
+        self.bare.load_state_dict(found.tensors["learner"])
+        checkpoint.restore(self.optimizer, found.tensors["optimizer"])
+        return Progress(**found.record), checkpoint.plain(found.tensors.get("best", {}))
+
     def _save(self) -> None:
         self.log_file.flush()
         self.state.log_bytes = (self.job.folder / "train.jsonl").stat().st_size
         self._must_be_finite()
-        checkpoint.save(self.job.folder, self.bare, self.optimizer, self.state, self.best)
+        tensors = {
+            "learner": self.bare.state_dict(),
+            "best": self.best,
+            "optimizer": checkpoint.moments(self.optimizer),
+        }
+        checkpoint.save(self.job.folder, self.state.step, tensors, asdict(self.state))
         self._drop_outdated()
         self.saved_at = time.perf_counter()
 

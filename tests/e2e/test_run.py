@@ -21,7 +21,7 @@ seeds: [1, 2]
 datasets:
   - ml-100k: {last: 12, max_history: 5}
 backbones:
-  - tiger: {preset: tiny, ids: {levels: 2, codes: 32, dim: 16}}
+  - tiger: {preset: tiny, ids: {kind: rkmeans, levels: 2, codes: 32, dim: 16}}
 methods: [most-popular, item-graph, sft]
 train: {epochs: 2, batch_size: 128, lr: 2e-3, eval_examples: 50, checkpoint_minutes: 0.001}
 rank: {beams: 10}

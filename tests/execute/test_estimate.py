@@ -43,6 +43,21 @@ def test_more_work_costs_more(tmp_path: Path) -> None:
     assert once < ppo < 4 * once
 
 
+def test_training_identifiers_costs_by_items_epochs_and_width(tmp_path: Path) -> None:
+    """ml-100k, 10 epochs, 30-20-10 and 2 x 5 codes: 3 passes x 2 x (2 (30 x 20 + 20 x 10) + 100) x 1682 items x 10."""
+
+    def flops(ids: str) -> float:
+        path = _suite(tmp_path, "sft")
+        path.write_text(path.read_text().replace("tiny}", f"tiny, ids: {ids}}}"))
+        train = expand(load(path), ())[0].score.rank.train
+        assert train is not None
+        return estimate([train.ids], Store(tmp_path / "store"))[train.ids.key].flops
+
+    shape = "dim: 30, hidden: [20], latent: 10, levels: 2, codes: 5, clusters: 2"
+    assert flops(f"{{kind: letter, epochs: 10, {shape}}}") == 3 * 2 * (2 * 800 + 100) * 1682 * 10
+    assert flops("{kind: rkmeans}") == 0
+
+
 def test_builtin_suites_are_valid() -> None:
     names = builtin()
     assert {"quickstart", "methods-ml100k", "ablations/gflowgr-table2", "ablations/gflowgr-fig3"} <= set(names)

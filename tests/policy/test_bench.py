@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rlrecbench import bench, registry
-from rlrecbench.bench import search, step, timing, world
+from rlrecbench.bench import identifiers, search, step, timing, world
 from rlrecbench.bench.world import World
 from rlrecbench.config import build
 from rlrecbench.errors import ConfigError
@@ -53,6 +53,21 @@ def test_search_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert line["ratio"] == line["ratio_min"] == line["ratio_max"] == line["reference_s"] / line["ours_s"]
     assert record["machine"]["cores"] >= 1
     assert set(record["machine"]["matmul_gflops"]) == {"float32", "bfloat16"}
+
+
+def test_sinkhorn_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run on 48 vectors: codes and logarithms agree with the plain form; with other codes they do not."""
+    monkeypatch.setattr(identifiers, "BATCH", 48)
+    monkeypatch.setattr(identifiers, "CODES", 8)
+    monkeypatch.setattr(bench, "machine", dict)
+    (line,) = bench.run("identifiers/sinkhorn", repeats=2)["benchmarks"]
+    assert (line["name"], line["repeats"], line["equal"]) == ("identifiers/sinkhorn", 2, True)
+    assert 0 < line["ratio_min"] <= line["ratio"] <= line["ratio_max"]
+    with monkeypatch.context() as other:
+        other.setattr(identifiers, "assign", lambda distances, epsilon: distances.argmin(1))
+        assert not identifiers.spread(1).equal
+    monkeypatch.setattr(identifiers, "sinkhorn", lambda distances, epsilon: torch.zeros(48, 8).double())
+    assert not identifiers.spread(1).equal
 
 
 @pytest.mark.parametrize(("cost", "ratios"), [(False, (3, 2, 10)), (True, (1 / 3, 1 / 10, 1 / 2))])
@@ -193,5 +208,7 @@ def test_released_index_is_read(shared_data: Callable[[str], Path]) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ConfigError, match="no benchmark's name begins with 'serach'; there are: search/t5, step/"):
+    with pytest.raises(
+        ConfigError, match="no benchmark's name begins with 'serach'; there are: search/t5, identifiers/sinkhorn, step/"
+    ):
         bench.run("serach")

@@ -56,7 +56,7 @@ def test_json_holds_the_whole_table(folder: Path) -> None:
     dpo = data["blocks"][0]["rows"][1]
     comparison = table.blocks[0].rows[1].comparison
     assert comparison is not None
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["config"]["baseline"] == "sft"
     assert dpo["comparison"]["test"]["p"] == comparison.test.p
     assert dpo["comparison"]["tally"] == {"users_won": 48, "users_lost": 0, "users_tied": 16, "seeds_won": 3}

@@ -41,12 +41,12 @@ def test_marks_by_hand() -> None:
     assert marks([float("nan"), 0.5, 0.4], "lower") == ["", "second", "best"]
 
 
-def block(table: Table, dataset: str = "beauty", backbone: str = "tiger") -> Block:
-    return next(b for b in table.blocks if (b.dataset, b.backbone) == (dataset, backbone))
+def block(table: Table, dataset: str = "beauty", label: str = "tiger") -> Block:
+    return next(b for b in table.blocks if (b.dataset, b.label) == (dataset, label))
 
 
-def row(of: Block, method: str) -> Row:
-    return next(r for r in of.rows if r.method == method)
+def row(of: Block, label: str) -> Row:
+    return next(r for r in of.rows if r.label == label)
 
 
 def test_values_are_mean_and_standard_deviation_over_seeds(folder: Path) -> None:
@@ -89,7 +89,7 @@ def test_comparisons_are_the_two_way_test_corrected_by_holm(folder: Path) -> Non
 
 def test_one_seed_has_no_star_however_small_p(folder: Path) -> None:
     table = report.build(results.load(folder))
-    made = block(table, backbone="letter")
+    made = block(table, label="letter")
     comparison = row(made, "dpo").comparison
     assert comparison is not None
     assert comparison.corrected_p < 0.001
@@ -109,7 +109,7 @@ def test_missing_and_failed_cells(folder: Path) -> None:
     made = block(table)
     assert (made.missing, made.failed) == ({"ppo": (43, 44)}, 1)
     assert "2 of 12 cells missing, 1 of them failed (seeds of ppo: 43, 44)." in caption(table, made)
-    assert row(block(table, backbone="letter"), "ppo").values == dict.fromkeys(("recall@10", "ndcg@10", "dgu@10"))
+    assert row(block(table, label="letter"), "ppo").values == dict.fromkeys(("recall@10", "ndcg@10", "dgu@10"))
     assert table.empty == (("yelp", "letter"),)
 
 
@@ -179,7 +179,7 @@ def test_requests_that_cannot_be_met(folder: Path, tmp_path: Path, suite: Callab
     found = results.load(folder)
     with pytest.raises(ConfigError, match=r"metric 'mrr@10' is in no record .* measured: recall@10, ndcg@10, dgu@10"):
         report.build(found, ["mrr@10"])
-    with pytest.raises(ConfigError, match=r"no method 'grpo' in .*; methods: sft, dpo, ppo, most-popular"):
+    with pytest.raises(ConfigError, match=r"no method 'grpo' in .*; rows: sft, dpo, ppo, most-popular"):
         report.render(found, "md", changes={"baseline": "grpo"})
     suite(tmp_path / "new")
     with pytest.raises(StoreError, match="no cell is done yet"):

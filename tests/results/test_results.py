@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pytest
 
 from rlrecbench import results
 from rlrecbench.errors import StoreError
+from rlrecbench.stats import Rows
 
 VALUES = {  # (dataset, backbone, method, seed): recall@5 of users a, b, c
     ("beauty", "tiger", "sft", 1): (1, 0, 0),
@@ -84,7 +85,7 @@ def test_a_cell_without_metrics_is_not_done(root: Path) -> None:
 
 def test_rankers_without_backbone_stand_in_every_block(root: Path) -> None:
     blocks = {
-        (b.dataset, b.backbone): {m: [r.backbone for r in records] for m, records in b.records.items()}
+        (b.dataset, b.label): {m: [r.backbone for r in records] for m, records in b.records.items()}
         for b in results.load(root).blocks()
     }
     assert blocks == {
@@ -92,6 +93,52 @@ def test_rankers_without_backbone_stand_in_every_block(root: Path) -> None:
         ("beauty", "tiger"): {"sft": ["tiger"] * 2, "sasrec": ["none"], "dpo": ["tiger"] * 2, "ppo": []},
         ("beauty", "letter"): {"sft": ["letter"], "sasrec": ["none"], "dpo": [], "ppo": []},
     }
+
+
+def test_rows_may_be_backbones(root: Path) -> None:
+    """Blocks are then methods, and sasrec, which has no backbone, is a row after them; failures tell ppo is bare."""
+    (root / "failures.json").write_text(json.dumps([{"cell": "beauty/none/ppo seed 1", "reason": "x"}]))
+    found = results.load(root)
+    assert found.axes("backbones") == (["sft", "dpo"], ["tiger", "letter", "sasrec", "ppo"])
+    assert found.axes("methods") == (["tiger", "letter"], ["sft", "sasrec", "dpo", "ppo"])
+    blocks = {
+        (b.dataset, b.label): {row: [r.name for r in records] for row, records in b.records.items()}
+        for b in found.blocks("backbones")
+    }
+    bare = ["beauty/none/sasrec seed 1"]
+    assert blocks == {
+        ("yelp", "none"): {"tiger": [], "letter": [], "sasrec": ["yelp/none/sasrec seed 1"], "ppo": []},
+        ("beauty", "sft"): {
+            "tiger": ["beauty/tiger/sft seed 1", "beauty/tiger/sft seed 2"],
+            "letter": ["beauty/letter/sft seed 1"],
+            "sasrec": bare,
+            "ppo": [],
+        },
+        ("beauty", "dpo"): {
+            "tiger": ["beauty/tiger/dpo seed 1", "beauty/tiger/dpo seed 2"],
+            "letter": [],
+            "sasrec": bare,
+            "ppo": [],
+        },
+    }
+
+
+def test_a_block_knows_the_names_of_its_cells(root: Path) -> None:
+    found = results.load(root)
+    names = {rows: [b.cells("x") for b in found.blocks(rows)][1] for rows in get_args(Rows)}
+    assert names == {
+        "methods": ("beauty/tiger/x", "beauty/none/x"),
+        "backbones": ("beauty/x/sft", "beauty/none/x"),
+    }
+
+
+def test_a_method_with_and_without_a_backbone_is_a_block_and_a_row(root: Path) -> None:
+    """What an older run left under another kind of folder is shown, not dropped."""
+    put(root, ("beauty", "none", "dpo", 1), {"a": 0, "b": 0, "c": 0})
+    found = results.load(root)
+    assert found.axes("backbones") == (["sft", "dpo", "ppo"], ["tiger", "letter", "sasrec", "dpo"])
+    shown = {r.name for b in found.blocks("backbones") for records in b.records.values() for r in records}
+    assert shown == {r.name for r in found.records}
 
 
 def test_frame_is_long(root: Path) -> None:
@@ -124,7 +171,7 @@ def test_users_are_read_and_not_shared(root: Path) -> None:
 def test_difference_pairs_seeds_and_users(root: Path) -> None:
     put(root, ("beauty", "tiger", "dpo", 2), {"c": 1, "a": 0, "b": 1})  # another order of the same users
     found = results.load(root)
-    block = next(b for b in found.blocks() if b.backbone == "tiger")
+    block = next(b for b in found.blocks() if b.label == "tiger")
     D = found.difference(block.records["dpo"], block.records["sft"], "recall@5")
     assert D.tolist() == [[0, 0, 1], [-1, 0, 1]]
     assert found.difference(block.records["sasrec"], block.records["sft"], "recall@5").tolist() == [[0, 1, 1]]
@@ -136,7 +183,7 @@ def test_difference_pairs_seeds_and_users(root: Path) -> None:
 def test_different_users_are_refused(root: Path) -> None:
     put(root, ("beauty", "tiger", "dpo", 2), {"a": 0, "b": 1, "d": 1})
     found = results.load(root)
-    block = next(b for b in found.blocks() if b.backbone == "tiger")
+    block = next(b for b in found.blocks() if b.label == "tiger")
     with pytest.raises(StoreError, match=r"dpo.seed-2 and .*dpo.seed-1 were measured on different users"):
         found.difference(block.records["dpo"], block.records["sft"], "recall@5")
 
