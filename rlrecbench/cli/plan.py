@@ -22,7 +22,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     from rlrecbench.store import closure
 
     planned = runner.plan(suite, runner.Options(**options))
-    stages = closure([c.score for c in planned.cells])
+    stages = closure(planned.ends(planned.cells))
     costs = estimate(stages, planned.store)
     rows = [
         {

@@ -19,6 +19,11 @@ def suite_options(command: Any) -> Any:
         click.option("--limit-users", type=click.IntRange(1), help="Score the first N test rows only."),
         click.option("--only", multiple=True, metavar="KEY=VALUE[,VALUE]", help="dataset, backbone, method or seed."),
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a setting, dotted."),
+        click.option(
+            "--until",
+            type=click.Choice(["prepare", "collab", "embed", "identify", "train", "rank"]),
+            help="End with this kind of stage, such as identify: identifiers without any training on them.",
+        ),
         click.option("--results", type=_PATH, help="Results folder.  [default: results/<suite name>]"),
         click.argument("suite"),
     ):
@@ -75,4 +80,5 @@ def _tell(done: "Done") -> None:
     what = f"{done.computed} stages computed in {duration(done.seconds)}" if done.computed else "nothing to compute"
     console.print(f"\n{what}; results in [bold]{done.folder}[/]:", highlight=False)
     for path in [*done.written, done.folder / "cells"]:
-        console.print(f"  {path}", highlight=False)
+        if path.exists():
+            console.print(f"  {path}", highlight=False)

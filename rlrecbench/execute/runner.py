@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rlrecbench.report import write_reports
 from rlrecbench.results import Results
 from rlrecbench.results import load as load_results
 from rlrecbench.stages import Score
-from rlrecbench.store import Stage, Store, write_atomic
+from rlrecbench.store import Stage, Store, closure, write_atomic
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     stop_on_error: bool = False
     quiet: bool = False
     data_dir: Path | None = None
+    until: str | None = None  # the kind of stage to end with; none: the record of every cell
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Planned:
         whole: All cells of the suite, those that ``--only`` leaves out too.
         results: The results folder.
         store: Where the stages are.
+        until: The kind of stage to end with; None: the record of every cell.
     """
 
     suite: suites.Suite
@@ -52,6 +55,12 @@ class Planned:
     whole: list[suites.Cell]
     results: Path
     store: Store
+    until: str | None = None
+
+    def ends(self, cells: Sequence[suites.Cell]) -> list[Stage]:
+        """The stages with which some cells end."""
+        scores: list[Stage] = [cell.score for cell in cells]
+        return scores if self.until is None else [s for s in closure(scores) if s.name == self.until]
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def plan(suite: str, options: Options) -> Planned:
         cells,
         results,
         Store(Path(given) if given else results.parent / "store"),
+        options.until,
     )
 
 
@@ -134,7 +144,7 @@ def run(suite: str, options: Options) -> Done:
                 export.export(cell, folder, store)
 
     report = execute(
-        [cell.score for cell in cells if options.policy == "always" or not export.is_exported(cell, folder)],
+        planned.ends([c for c in cells if options.policy == "always" or not export.is_exported(c, folder)]),
         store,
         workers=options.workers,
         plugins=planned.suite.plugins,
@@ -143,7 +153,7 @@ def run(suite: str, options: Options) -> Done:
         quiet=options.quiet,
         on_done=on_done,
     )
-    failures = {c.name: f for k, f in report.failures.items() for c in by_key.get(k, ())}
+    failures = {c.name: f for c in cells if (f := _failure(c, report.failures)) is not None}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
     pictures = export_identifiers(planned.whole, folder, store)
@@ -151,3 +161,8 @@ def run(suite: str, options: Options) -> Done:
         return Done(None, folder, report.computed, report.seconds, failures, pictures)
     results = load_results(folder)
     return Done(results, folder, report.computed, report.seconds, failures, [*write_reports(results), *pictures])
+
+
+def _failure(cell: suites.Cell, failures: Mapping[str, Failure]) -> Failure | None:
+    """What a cell failed of: the last of its stages that did."""
+    return next((failures[s.key] for s in reversed(closure([cell.score])) if s.key in failures), None)

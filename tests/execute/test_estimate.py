@@ -60,7 +60,14 @@ def test_training_identifiers_costs_by_items_epochs_and_width(tmp_path: Path) ->
 
 def test_builtin_suites_are_valid() -> None:
     names = builtin()
-    assert {"quickstart", "methods-ml100k", "ablations/gflowgr-table2", "ablations/gflowgr-fig3"} <= set(names)
+    assert {
+        "quickstart",
+        "methods-ml100k",
+        "ablations/identifiers",
+        "ablations/identifiers-beauty",
+        "ablations/gflowgr-table2",
+        "ablations/gflowgr-fig3",
+    } <= set(names)
     for name in names:
         assert load(find(name)).methods
 
