@@ -48,9 +48,11 @@ class Tiger(Backbone):
           reconstruction would weigh 1/D of the quantisation.
         - TIGER trains its RQ-VAE with Adagrad for 20,000 epochs, LETTER with AdamW for as many; here AdamW, at most
           1,000 epochs, and the last weights are kept, not those with the fewest collisions.
-        - RQ-VAE's codes that no item has move to a random item's residual every ten epochs (``ids.revive``); the paper
-          asks for 80 % usage and does not say how.
-        - Items of equal features always get equal codes before the collision code.
+        - The encoder has TIGER's layers, scaled to the width of the features; LETTER's goes from 4096 to 2048-1024-512-
+          256-128-64 (``ids.hidden``).
+        - With ``kind: rqvae`` codes that no item has move to a random item's residual every ten epochs (``ids.revive``);
+          the paper asks for 80 % usage and does not say how.
+        - Items of equal features always get equal codes; only a collision code tells them apart.
         - TIGER puts a token of the user before the history; public code leaves it out, and so do we.
     """
 
@@ -92,7 +94,8 @@ class Letter(Tiger):
         - LETTER released neither its SASRec nor a recipe for it; here it is the suite's ``collab:`` at the latent's
           width, trained on the training part with the identifiers' own seed.
         - Codes are clustered for the diversity loss every 50 epochs from one start (``ids.cluster_every``), in the code
-          every epoch from ten. The loss takes its logits between codes, which gives each item the same value.
+          every epoch from ten; codebooks begin at clusters of one start too. The loss takes its logits between codes,
+          which gives each item the same value.
         - The ranking-guided loss of the paper has temperature 1 in its code, which is plain cross-entropy: ``sft``.
     """
 

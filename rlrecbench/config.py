@@ -131,6 +131,8 @@ def _sentence(cls: type[Any], data: Any, error: Any, where: str) -> str:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         names = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
         return f"{full}: unknown setting; {_near(str(error['loc'][-1]), names)}"
+    if kind == "union_tag_not_found":
+        return f"{full}.kind: say which, found {_shown(value)}"
     if kind in ("missing", "missing_argument"):
         return f"{full}: this setting is missing"
     message = error["msg"]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from rlrecbench.config import build
 from rlrecbench.data.frame import Dataset, Ints
+from rlrecbench.errors import DataError
 from rlrecbench.metrics.reference import Floats
 from rlrecbench.store import Report, Stage, Store, stage
 
@@ -48,7 +49,6 @@ class Prepare(Stage):
         """Write the prepared data set."""
         from rlrecbench.data.datasets import checksum, locate
         from rlrecbench.data.prepare import DataOptions, prepare
-        from rlrecbench.errors import DataError
 
         place = locate(self.dataset, [Path(d) for d in self.dirs])
         if checksum(self.dataset, place) != self.checksum:
@@ -77,7 +77,7 @@ class Collaborate(Stage):
     @property
     def label(self) -> str:
         """What progress shows."""
-        return f"collab {self.data.dataset} seed {self.seed}"
+        return f"collab {self.data.dataset} (width {self.settings['hidden']}) seed {self.seed}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write item vectors and user states."""
@@ -120,11 +120,14 @@ class Embed(Stage):
         from safetensors.torch import save_file
 
         from rlrecbench.device import device_of
-        from rlrecbench.identifiers.features import embed
+        from rlrecbench.identifiers.features import embed, source
 
+        place = self.place or self.features
+        if source(place) != self.source:
+            raise DataError(f"the files of {place} have changed since the run began; run it again")
         vectors = embed(
             self.data.load(store),
-            self.place or self.features,
+            place,
             dim=self.dim,
             seed=self.seed,
             device=device_of(self.device),
@@ -161,18 +164,20 @@ class Identify(Stage):
     @property
     def label(self) -> str:
         """What progress shows."""
-        return f"identify {self.data.dataset} ({self.settings['kind']})"
+        bare = self.settings["kind"] == "letter" and self.collab is None
+        return f"identify {self.data.dataset} ({self.settings['kind']}{' without alignment' if bare else ''})"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write the codes, their report, the index file and, where one was trained, the quantiser and its log."""
         from rlrecbench.device import device_of
         from rlrecbench.identifiers import FileIds, ReleasedIds, id_settings, identify, index
 
-        start = time.perf_counter()
-        data, settings = self.data.load(store), id_settings(self.settings, "ids")
+        data, settings = self.data.load(store), id_settings(self.settings)
         item_ids = data.items["item_id"].astype(str).tolist()
         about: Json = {}
         if isinstance(settings, (FileIds, ReleasedIds)):
+            if index.file_checksum(Path(self.place)) != self.source:
+                raise DataError(f"{self.place} has changed since the run began; run it again")
             content = settings.content if isinstance(settings, FileIds) else None
             ids = index.read(Path(self.place), item_ids, settings.codes, content)
         else:
@@ -187,7 +192,6 @@ class Identify(Stage):
             about = {"width": vectors.shape[1], "equal_features": duplicates(vectors)}
         ids.write(folder, about)
         index.write(ids, item_ids, folder / "index.json")
-        _write_cost(folder, train_s=time.perf_counter() - start)
 
 
 @stage

@@ -18,7 +18,6 @@ from rlrecbench.collab import SASRec
 from rlrecbench.config import Count, Positive, build, parse_yaml, plain, read_yaml
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
-from rlrecbench.data.readers import find_file
 from rlrecbench.errors import BenchError, ConfigError, UnknownNameError
 from rlrecbench.identifiers import AnyIds, FileIds, LetterIds, ReleasedIds, RKMeansIds, features, index
 from rlrecbench.method import FineTune, Ranker, check_declarations, methods
@@ -320,7 +319,11 @@ class _Expansion:
     def _ids(self, spec: Backbone) -> Identify:
         ids, place, source, text, collab = spec.ids, "", "", None, None
         if isinstance(ids, (ReleasedIds, FileIds)):
-            path = index.find(self.dataset.name, [self.folder]) if isinstance(ids, ReleasedIds) else self._path(ids)
+            path = (
+                index.locate(self.suite.path.parent, ids.path)
+                if isinstance(ids, FileIds)
+                else index.find(self.dataset.name, [self.folder])
+            )
             place, source = str(path), index.file_checksum(path)
         else:
             text = self._embed(ids.features, ids.dim, ids.seed)
@@ -328,15 +331,12 @@ class _Expansion:
             collab = Collaborate(self.data, {**self.suite.collab, "hidden": ids.latent}, ids.seed, self.device)
         return Identify(self.data, plain(_portable(ids)), source, text, collab, place, self.device)
 
-    def _path(self, ids: FileIds) -> Path:
-        return (self.suite.path.parent / ids.path).resolve()
-
     def _embed(self, name: str, dim: int, seed: int) -> Embed:
         place = features.resolved(name, self.suite.path.parent)
         own = name != "tfidf-svd"
         return Embed(
             data=self.data,
-            features=_last_part(name),
+            features=_nameless(name),
             source=features.source(place),
             dim=0 if own else dim,
             seed=0 if own else seed,
@@ -377,15 +377,19 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
 
 
 def _portable(ids: AnyIds) -> AnyIds:
-    """The settings with every path cut to its last part: the stages know files by their checksums."""
+    """The settings without what stages know better: of files their checksums, of features their own width."""
     if isinstance(ids, FileIds):
-        return replace(ids, path=Path(ids.path).name)
-    return ids if isinstance(ids, ReleasedIds) else replace(ids, features=_last_part(ids.features))
+        return replace(ids, path="index.json")
+    if isinstance(ids, ReleasedIds):
+        return ids
+    own = ids.features != "tfidf-svd"
+    return replace(ids, features=_nameless(ids.features), dim=type(ids)().dim if own else ids.dim)
 
 
-def _last_part(name: str) -> str:
-    kind, _, what = name.partition(":")
-    return f"{kind}:{Path(what).name}" if kind == "file" or Path(what).is_absolute() or what[:1] == "." else name
+def _nameless(name: str) -> str:
+    """A features spec without the path in it."""
+    kind = features.parse(name).kind
+    return {"file": "file:vectors.npy", "folder": "sentence-transformers:./model"}.get(kind, name)
 
 
 def code_of(cls: type[Ranker] | type[Backbone], plugins: Sequence[Path] = ()) -> str:
@@ -466,8 +470,7 @@ def _check(suite: Suite) -> None:
     for entry in suite.datasets:
         build(DataOptions, entry.settings, entry.where)
     for entry in suite.backbones:
-        made = build(backbones.entry(entry.name, entry.where).value, entry.settings, entry.where)
-        _check_ids(suite, made.ids, f"{entry.where}.ids")
+        _check_ids(suite, entry)
     for entry in suite.methods:
         _check_method(suite, entry)
     if not suite.backbones and any(methods[e.name].generative for e in suite.methods):
@@ -524,18 +527,28 @@ def _check_rows(suite: Suite) -> None:
         raise ConfigError(f"{suite.path}: stats.baseline: no row {baseline!r} among the {suite.stats.rows}; {guess}")
 
 
-def _check_ids(suite: Suite, ids: AnyIds, where: str) -> None:
-    """Look for the files that identifiers are made of."""
-    if isinstance(ids, FileIds):
-        if find_file(suite.path.parent / ids.path) is None:
-            raise ConfigError(f"{where}.path: there is no file {suite.path.parent / ids.path}")
-    elif not isinstance(ids, ReleasedIds):
-        try:
-            features.source(features.resolved(ids.features, suite.path.parent))
-        except BenchError as e:
-            raise ConfigError(f"{where}.features: {e}") from e
-    if isinstance(ids, LetterIds) and ids.alignment > 0:
-        build(SASRec, {**suite.collab, "hidden": ids.latent}, f"{where}.latent")
+def _check_ids(suite: Suite, entry: Entry) -> None:
+    """Look at the files that identifiers are made of."""
+    spec = build(backbones.entry(entry.name, entry.where).value, entry.settings, entry.where)
+    ids, where, base = getattr(spec, "ids", None), f"{entry.where}.ids", suite.path.parent
+    if not isinstance(ids, AnyIds):
+        raise ConfigError(
+            f"{entry.where}: backbone {entry.name!r} needs a field 'ids: AnyIds' with settings of identifiers, "
+            "such as RQVAEIds() (rlrecbench.identifiers)"
+        )
+    try:
+        if isinstance(ids, FileIds):
+            index.read(index.locate(base, ids.path), None, ids.codes, ids.content)
+        elif not isinstance(ids, ReleasedIds):
+            features.check_files(features.resolved(ids.features, base))
+    except BenchError as e:
+        key = "path" if isinstance(ids, FileIds) else "features"
+        raise ConfigError(f"{where}.{key}: {e}") from e
+    if isinstance(ids, LetterIds) and ids.alignment > 0 and ids.latent % suite.collab["heads"]:
+        raise ConfigError(
+            f"{where}.latent: {ids.latent} is the width of the SASRec that codes are aligned with, so it must be a "
+            f"multiple of collab.heads ({suite.collab['heads']})"
+        )
 
 
 def _check_method(suite: Suite, entry: Entry, chain: tuple[str, ...] = ()) -> None:

@@ -103,11 +103,20 @@ def _measured(path: Path, dataset: str | None, data_dir: Path | None, content: i
 
         data = prepare(dataset, DataOptions(), data_dirs(data_dir))
         item_ids = data.items["item_id"].astype(str).tolist()
-    ids = index.read(path, item_ids, content=content)
+    ids = index.read(path, item_ids, content=content if content is not None else _content_of(path))
     if dataset is not None:
         found = agreement(ids, Pairs.of(data.valid))
     about = {"place": str(path), "dataset": dataset, "backbone": None, "kind": "file"}
     return {**about, **summary(ids, found), "difference": None}
+
+
+def _content_of(path: Path) -> int | None:
+    """What the report beside an index file that a run wrote says of its collision code."""
+    try:
+        report = json.loads((path.parent / "report.json").read_text())
+        return int(report["content"]) if path.name == "index.json" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _indices(rows: Sequence[Json]) -> "Table":

@@ -70,11 +70,16 @@ def show(
     """Show one method, backbone, data set, metric, reward or suite: paper, deviations, settings with sources.
 
     For identifiers NAME is a results folder or an index file: how codes are used, what collides, and whether items
-    that follow one another share prefixes.  [default: all folders below results]
+    that follow one another share prefixes.  [default: all folders below results]  Or a kind, such as rqvae: its
+    settings.
     """
     if kind == "identifiers":
         from rlrecbench.cli.identifiers import collect, draw
+        from rlrecbench.identifiers.settings import KINDS as KINDS_OF_IDS
 
+        if name in KINDS_OF_IDS:
+            _print_kind(name, KINDS_OF_IDS[name], as_json)
+            return
         reports = collect(Path(name) if name is not None else None, dataset, data_dir, content)
         if as_json:
             click.echo(json.dumps(reports, indent=1))
@@ -156,6 +161,29 @@ def _print(about: dict[str, Any], kind: str) -> None:
     if settings:
         console.print("\n[bold]Settings[/]  name, default, meaning; source")
         console.print(_columns([(s["name"], shown(s["default"]), s["note"]) for s in settings]))
+
+
+def _print_kind(name: str, cls: type[Any], as_json: bool) -> None:
+    """Print a kind of identifiers: what it is, and its settings."""
+    import inspect
+
+    from rlrecbench.cli.describe import settings_of, shown
+
+    about: dict[str, Any] = {
+        "name": name,
+        "summary": (inspect.getdoc(cls) or "").partition("\n")[0],
+        "settings": settings_of(cls),
+    }
+    if as_json:
+        click.echo(json.dumps(about, indent=1, default=str))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"[bold]ids: {{kind: {name}}}[/]", highlight=False)
+    console.print(about["summary"], markup=False, highlight=False, soft_wrap=True)
+    console.print("\n[bold]Settings[/]  name, default, meaning; source")
+    console.print(_columns([(s["name"], shown(s["default"]), s["note"]) for s in about["settings"]]))
 
 
 def _columns(rows: list[tuple[str, ...]]) -> "Table":

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlrecbench.config import build, canonical
 from rlrecbench.data.frame import Dataset
-from rlrecbench.stages import Collaborate, Identify, Prepare, Rank, Score, Train, read_cost
+from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train, read_cost
 from rlrecbench.store import Stage, Store
 
 RATE = 15e9  # FLOP/s of one core on models this small, measured on a 2-core CPU
@@ -72,7 +72,7 @@ def _identifying(stage: Identify) -> float:
     """FLOPs of training a quantiser; 0 where nothing is trained. Early stopping is not foreseen."""
     from rlrecbench.identifiers import Quantised, id_settings
 
-    ids = id_settings(stage.settings, "ids")
+    ids = id_settings(stage.settings)
     if not isinstance(ids, Quantised) or stage.text is None:
         return 0.0
     layers = ids.layers(stage.text.dim or _TEXT_WIDTH)
@@ -116,7 +116,7 @@ def _shape(stage: Stage) -> str:
     identity = dict(stage.identity["fields"])
     identity.pop("seed", None)
     fields = {k: v for k, v in identity.items() if not (isinstance(v, dict) and set(v) == {"key"})}
-    own = stage.data.key if isinstance(stage, (Identify, Collaborate, Train, Rank)) else ""
+    own = stage.data.key if isinstance(stage, (Embed, Identify, Collaborate, Train, Rank)) else ""
     own = stage.rank.data.key if isinstance(stage, Score) else own
     return canonical({"stage": stage.name, "fields": fields, "data": own})
 

@@ -5,6 +5,7 @@ codes were trained, and ``report.json``, written last; ``identifiers/<dataset>.p
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,9 +40,11 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
     """
     pictures = []
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        stages = _stages([c for c in cells if c.dataset == dataset], store)
+        here = [c for c in cells if c.dataset == dataset]
+        stages = _stages(here, store)
         folder = results / "identifiers" / dataset
         picture = folder.with_name(f"{dataset}.png")
+        _drop_stale({c.backbone: t.ids.key for c in here if (t := c.score.rank.train) is not None}, folder)
         if stages and not _is_current(stages, folder, picture):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +56,17 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
         if picture.is_file():
             pictures.append(picture)
     return pictures
+
+
+def _drop_stale(keys: dict[str, str], folder: Path) -> None:
+    """Remove what belongs to other backbones, or to other identifiers of the same ones."""
+    for report in folder.glob("*/report.json"):
+        try:
+            key = json.loads(report.read_text()).get("stage")
+        except (OSError, ValueError, AttributeError):
+            key = None
+        if key is None or keys.get(report.parent.name) != key:
+            shutil.rmtree(report.parent, ignore_errors=True)
 
 
 def _stages(cells: Sequence[Cell], store: Store) -> dict[str, Identify]:

@@ -156,11 +156,10 @@ def run(suite: str, options: Options) -> Done:
     failures = {c.name: f for c in cells if (f := _failure(c, report.failures)) is not None}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
-    pictures = export_identifiers(planned.whole, folder, store)
-    if not any(export.is_exported(cell, folder) for cell in cells):
-        return Done(None, folder, report.computed, report.seconds, failures, pictures)
-    results = load_results(folder)
-    return Done(results, folder, report.computed, report.seconds, failures, [*write_reports(results), *pictures])
+    results = load_results(folder) if any(export.is_exported(cell, folder) for cell in cells) else None
+    written = write_reports(results) if results is not None else []
+    written += export_identifiers(planned.whole, folder, store)
+    return Done(results, folder, report.computed, report.seconds, failures, written)
 
 
 def _failure(cell: suites.Cell, failures: Mapping[str, Failure]) -> Failure | None:

@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 
 def kmeans(points: Floats, clusters: int, seed: int, iterations: int = 300) -> tuple[NDArray[np.float64], Ints]:
-    """Cluster distinct points by Lloyd's algorithm from one k-means++ start, alike on any number of cores.
+    """Cluster points by Lloyd's algorithm from one k-means++ start, alike on any number of cores.
 
     Returns:
         Centres [clusters, E] and labels [N].
@@ -50,8 +50,8 @@ def codebook(points: Floats, codes: int, seed: int, *, bound: bool) -> NDArray[n
         points: What it will have to stand for, [N, E].
         codes: Its size K.
         seed: Seed of the clustering.
-        bound: Keep the clusters between N / 2K (at most 50) and four times as many points; LETTER. Without effect
-            where there are fewer than 2K points.
+        bound: Keep the clusters between N / 2K (at most 50) and four times as many points; LETTER. Where that leaves
+            no room for all points, up to 2N / K of them. Without effect below 2K points.
 
     Returns:
         Vectors [K, E]: cluster centres; where there are no more than K distinct points, those, and random
@@ -64,6 +64,7 @@ def codebook(points: Floats, codes: int, seed: int, *, bound: bool) -> NDArray[n
         spare = distinct.mean(0) + scale * rng.normal(size=(codes - len(distinct), points.shape[1]))
         return np.concatenate([distinct, spare])
     low = min(len(points) // (2 * codes), 50)
-    if bound and low:
-        return bounded(points, codes, low, 4 * low, seed)[0]
+    if bound and low and codes > 1:
+        high = 4 * low if 4 * low * codes >= len(points) else -(-2 * len(points) // codes)
+        return bounded(points, codes, low, high, seed)[0]
     return kmeans(points, codes, seed, iterations=100)[0]

@@ -31,9 +31,7 @@ def reassigned(codes: Ints, residual: Tensor, codebook: Tensor, epsilon: float, 
         moved = False
         for items in colliding(codes):
             rows = residual[torch.from_numpy(items).to(residual.device)]
-            distinct, row_of = rows.unique(
-                dim=0, return_inverse=True
-            )  # a product's rounding depends on the row's place
+            distinct, row_of = rows.unique(dim=0, return_inverse=True)  # products round by the row's place
             last = assign(squared_distances(distinct, codebook)[row_of], epsilon).cpu().numpy()
             moved |= bool((codes[items, -1] != last).any())
             codes[items, -1] = last

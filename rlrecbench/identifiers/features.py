@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from rlrecbench.data.frame import Dataset
 from rlrecbench.errors import DataError
 from rlrecbench.identifiers.specs import check, model_folder, parse, resolved, source
-from rlrecbench.identifiers.vectors import read_vectors
+from rlrecbench.identifiers.vectors import read_array, read_vectors
 from rlrecbench.store import Report
 
 if TYPE_CHECKING:
     import torch  # the command line checks suites without it
 
-__all__ = ["check", "duplicates", "embed", "resolved", "source"]
+__all__ = ["check", "check_files", "duplicates", "embed", "parse", "resolved", "source"]
 
 Floats = NDArray[np.float32]
 
@@ -72,6 +72,19 @@ def _from_texts(dataset: Dataset, spec: str, dim: int, seed: int, device: "torch
     from rlrecbench.identifiers.sentences import sentence_vectors  # torch
 
     return sentence_vectors(texts, what if kind == "hub" else model_folder(kind, what), revision, device, report)
+
+
+def check_files(spec: str) -> None:
+    """Look at the files behind a resolved spec, as far as that goes without the data set.
+
+    Raises:
+        ConfigError: A package is not installed or carries no model.
+        DataError: A file or folder is missing, broken, or not what it should be.
+    """
+    source(spec)
+    kind, what, _ = parse(spec)
+    if kind == "file":
+        read_array(Path(what))
 
 
 def duplicates(vectors: NDArray[np.floating]) -> int:

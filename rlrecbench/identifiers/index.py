@@ -47,6 +47,18 @@ def find(name: str, folders: Sequence[Path]) -> Path:
     )
 
 
+def locate(base: Path, path: str) -> Path:
+    """Return where an index file is that a suite names: absolute, from the home folder (~), or from the suite's folder.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    place = (base / Path(path).expanduser()).resolve()
+    if not place.name or find_file(place) is None:
+        raise DataError(f"there is no index file {place}; give one in LETTER's format, such as my.index.json")
+    return place
+
+
 def file_checksum(path: Path) -> str:
     """Return the sha256 of an index file, decompressed: the same for plain and gzip.
 

@@ -13,14 +13,11 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from rlrecbench.identifiers.clusters import bounded
 from rlrecbench.seeds import stream
-
-Ints = NDArray[np.int64]
 
 
 def alignment(latent: Tensor, embeddings: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def draw(title: str, portraits: Sequence[Portrait], path: Path) -> None:
     kappa[0].set_ylabel("κ [95 %], 0 is chance")
     if trained:
         error, collisions = parts[2].subplots(1, 2)
-        _curve(error, portraits, "reconstruction", "Training: reconstruction error")
+        _curve(error, portraits, "error", "Training: reconstruction error")
         error.set_yscale("log")
         _curve(collisions, portraits, "collision_rate", "Training: collision rate")
         collisions.set_ylim(bottom=0)

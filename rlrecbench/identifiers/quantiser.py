@@ -85,11 +85,6 @@ class Quantiser(nn.Module):
             total = latent + (total - latent).detach()
         return Quantisation(torch.stack(chosen, 1), total, loss / len(self.codebooks))
 
-    @torch.no_grad()
-    def codes_of(self, features: Tensor) -> Tensor:
-        """Nearest codes of items, [N, D] -> [N, L]."""
-        return self.quantise(self.encoder(features)).codes
-
 
 @torch.no_grad()
 def nearest(vectors: Tensor, codebook: Tensor, epsilon: float = 0.0) -> Tensor:

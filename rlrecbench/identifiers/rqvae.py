@@ -39,12 +39,15 @@ class Trained(NamedTuple):
     Attributes:
         codes: Code of each item at each level, [N, L]; items of equal features have equal codes.
         model: The network.
-        history: One entry per look at all items: epoch, losses, collisions, usage.
+        history: One entry per look at all items: epoch, mean losses of the epoch's batches, then over all items with
+            their nearest codes the reconstruction error, collisions and usage, then how many codes were revived.
+        seconds: Time that training took, over all tries.
     """
 
     codes: Ints
     model: Quantiser
     history: list[Json]
+    seconds: float
 
 
 def train(
@@ -115,7 +118,8 @@ class _Training:
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.clusters: Clusters | None = None
-        self.epoch, self.history, self.seconds = 0, list[Json](), 0.0
+        self.epoch, self.history = 0, list[Json]()
+        self.began, self.before = time.perf_counter(), 0.0  # this try, and seconds of the tries before it
 
     def run(self, report: Report) -> Trained:
         """Train to the end."""
@@ -125,13 +129,15 @@ class _Training:
         while self.epoch < self.settings.epochs and not self._settled():
             losses = self._train_epoch()
             self.epoch += 1
+            if not math.isfinite(losses["loss"]):
+                raise self._diverged(losses["loss"])
             if self.epoch % self.settings.evaluate == 0 or self.epoch == self.settings.epochs:
                 self._look(losses)
                 if self.folder is not None and time.perf_counter() - saved > _CHECKPOINT_S:
                     self._save(self.folder)
                     saved = time.perf_counter()
             report(self.epoch, self.settings.epochs, self._note())
-        return Trained(self._codes(), self.model.cpu(), self.history)
+        return Trained(self._codes(), self.model.cpu(), self.history, self._seconds())
 
     # --- one epoch ------------------------------------------------------------------------------------------
 
@@ -145,7 +151,10 @@ class _Training:
         batches = order.tensor_split(-(-len(order) // self.settings.batch_size))  # sizes differ by one at most
         total: dict[str, Tensor] = {}
         for rows in batches:
-            losses = self._losses(rows, random)
+            try:
+                losses = self._losses(rows, random)
+            except ValueError as e:  # the uniform mapping refuses distances that are not finite
+                raise self._diverged(math.nan) from e
             self.optimizer.zero_grad()
             torch.autograd.backward(losses["loss"])
             self.optimizer.step()
@@ -177,7 +186,7 @@ class _Training:
     @torch.no_grad()
     def _begin(self, report: Report) -> None:
         """Let every codebook begin at clusters of what the levels before leave over of all items."""
-        self.model.eval()
+        self.model.train()  # batch normalisation has no running statistics yet
         residual = self._encoded()
         for level in range(self.settings.levels):
             report(0, self.settings.epochs, f"codebook {level + 1} of {self.settings.levels}")
@@ -194,12 +203,7 @@ class _Training:
                 residual = residual - self.model.codebooks[level][nearest(residual, self.model.codebooks[level])]
 
     def _look(self, losses: dict[str, float]) -> None:
-        """Write down how all items fare, then move codes that none of them has."""
-        if not math.isfinite(losses["loss"]):
-            raise BenchError(
-                f"the loss of the item identifiers is {losses['loss']} in epoch {self.epoch}; "
-                f"lower ids.lr (now {self.settings.lr})"
-            )
+        """Write down how all items fare, then move codes that none of them has, unless this was the last look."""
         codes, residuals, error = self._quantised()
         counts = [np.bincount(column, minlength=self.settings.codes) for column in codes[self.row_of].T]
         rate = collision_rate(codes[self.row_of])
@@ -212,9 +216,14 @@ class _Training:
             "perplexity": [perplexity(c) for c in counts],
             "revived": 0,
         }
-        if self.settings.revive and self.epoch % self.settings.revive == 0 and self.epoch < self.settings.epochs:
-            line["revived"] = self._revive(counts, residuals)
         self.history.append(line)
+        if self._revival_due() and self.epoch < self.settings.epochs and not self._settled():
+            line["revived"] = self._revive(counts, residuals)
+
+    def _revival_due(self) -> bool:
+        """Whether a multiple of ``revive`` epochs has passed since the look before."""
+        every, since = self.settings.revive, self.epoch - self.settings.evaluate
+        return every > 0 and self.epoch // every > since // every
 
     def _revive(self, counts: Sequence[Ints], residuals: Sequence[Tensor]) -> int:
         """Move each unused code to the residual of a random item, without momentum; how many were moved."""
@@ -237,7 +246,8 @@ class _Training:
     @torch.no_grad()
     def _encoded(self) -> Tensor:
         """Latents of the distinct items."""
-        return torch.cat([self.model.encoder(part) for part in self.distinct.split(_AT_ONCE)])
+        parts = self.distinct.tensor_split(-(-len(self.distinct) // _AT_ONCE))
+        return torch.cat([self.model.encoder(part) for part in parts])
 
     @torch.no_grad()
     def _quantised(self) -> tuple[Ints, list[Tensor], float]:
@@ -274,6 +284,11 @@ class _Training:
                 rate, error = min(rate, line["collision_rate"]), min(error, line["error"])
         return self.epoch - last >= self.settings.patience
 
+    def _diverged(self, loss: float) -> BenchError:
+        return BenchError(
+            f"the loss of the item identifiers is {loss} in epoch {self.epoch}; lower ids.lr (now {self.settings.lr})"
+        )
+
     def _note(self) -> str:
         if not self.history:
             return ""
@@ -286,7 +301,7 @@ class _Training:
         tensors = {"model": self.model.state_dict(), "optimizer": checkpoint.moments(self.optimizer)}
         if self.clusters is not None:
             tensors["clusters"] = {"labels": self.clusters.labels}
-        checkpoint.save(folder, self.epoch, tensors, {"history": self.history})
+        checkpoint.save(folder, self.epoch, tensors, {"history": self.history, "seconds": self._seconds()})
 
     def _resume(self) -> bool:
         found = checkpoint.load(self.folder, self.device) if self.folder is not None else None
@@ -297,7 +312,11 @@ class _Training:
         if "clusters" in found.tensors:
             self.clusters = Clusters(found.tensors["clusters"]["labels"])
         self.epoch, self.history = found.record["step"], found.record["history"]
+        self.before = found.record["seconds"]
         return True
+
+    def _seconds(self) -> float:
+        return self.before + time.perf_counter() - self.began
 
 
 def standardised(features: Floats) -> Floats:
@@ -308,6 +327,7 @@ def standardised(features: Floats) -> Floats:
 
 
 def write(made: Trained, folder: Path) -> None:
-    """Write ``model.safetensors`` and ``training.jsonl``, one look at all items per line."""
+    """Write ``model.safetensors``, ``training.jsonl`` (one look at all items per line) and ``cost.json``."""
     save_file(checkpoint.plain(made.model.state_dict()), folder / "model.safetensors")
     (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in made.history))
+    (folder / "cost.json").write_text(json.dumps({"train_s": made.seconds}, indent=1))

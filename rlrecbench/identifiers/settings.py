@@ -1,14 +1,12 @@
 """How items get their codes: one dataclass of settings for each kind, chosen by ``kind``."""
 
-import difflib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from pydantic import AfterValidator, Discriminator, Tag
 
 from rlrecbench.config import Count, Positive, Size, Weight, build
-from rlrecbench.errors import ConfigError
 from rlrecbench.identifiers.features import check
 
 Features = Annotated[str, AfterValidator(check)]
@@ -22,7 +20,7 @@ class RKMeansIds:
     kind: Literal["rkmeans"] = "rkmeans"  # residual k-means: nothing is trained
     levels: Count = 3  # codes per item before the collision code; TIGER
     codes: Count = 256  # codebook size of a level; TIGER
-    features: Features = "tfidf-svd"  # tfidf-svd, sentence-transformers:<name or folder> or file:<npy>
+    features: Features = "tfidf-svd"  # or sentence-transformers:NAME, :./FOLDER, :package/NAME, or file:X.npy
     dim: Count = 64  # width of tfidf-svd; GRID's latent width
     dedup: bool = True  # append a collision code; TIGER
     seed: Size = 42  # of features and codes, which are the same for all seeds of a suite
@@ -39,23 +37,21 @@ class Quantised:
 
     levels: Count = 3  # learned codes per item; TIGER
     codes: Count = 256  # codebook size of a level; TIGER, LETTER
-    features: Features = "tfidf-svd"  # tfidf-svd, sentence-transformers:<name or folder> or file:<npy>
+    features: Features = "tfidf-svd"  # or sentence-transformers:NAME, :./FOLDER, :package/NAME, or file:X.npy
     dim: Count = 256  # width of tfidf-svd; ours
-    hidden: tuple[Count, ...] | None = (
-        None  # widths of the encoder's layers; none: 2/3, 1/3, 1/6 of the features' (TIGER)
-    )
+    hidden: tuple[Count, ...] | None = None  # widths of the encoder's layers; none: TIGER's, scaled to the features
     latent: Count = 32  # width of codes; TIGER, LETTER
     batch_norm: bool = False  # normalise hidden layers over the batch; LC-Rec's option
     commitment: Weight = 0.25  # weight of the encoder's side of the quantisation loss; TIGER, LETTER's mu
     straight_through: Literal["level", "sum"] = "level"  # gradient past each level's code, or past their sum; LC-Rec
-    init: Literal["kmeans", "constrained"] = "kmeans"  # codebooks from all items, with sizes bounded or not; LC-Rec
+    init: Literal["kmeans", "constrained"] = "kmeans"  # codebooks begin at clusters of all items; LC-Rec
     lr: Positive = 1e-3  # AdamW's learning rate, constant; LETTER
     weight_decay: Weight = 1e-4  # of AdamW; LC-Rec, LETTER
     batch_size: Count = 1024  # items per step; TIGER, LC-Rec, LETTER
     epochs: Count = 1000  # at most; ours, where collisions have settled on Beauty (LC-Rec: 10,000)
     patience: Count = 200  # epochs without fewer collisions or .1 % less reconstruction error before it stops; ours
     evaluate: Count = 10  # epochs between looks at all items; ours
-    revive: Size = 10  # epochs after which a code that no item has moves to a random item's residual, 0: never; ours
+    revive: Size = 10  # epochs, then the next look moves unused codes to random items' residuals, 0: never; ours
     sinkhorn: Epsilon = 0.0  # regularisation of the uniform mapping at the last level, 0: nearest code; LC-Rec has .003
     reassign: Size = 0  # rounds of giving items that share all codes another last code; LC-Rec has 20
     dedup: bool = True  # append a collision code; TIGER
@@ -63,9 +59,14 @@ class Quantised:
 
     def __post_init__(self) -> None:
         if self.reassign and not self.sinkhorn:
-            raise ValueError("reassign maps colliding items by Sinkhorn: set sinkhorn above 0, such as 0.003")
+            raise ValueError(
+                "reassign maps colliding items by Sinkhorn: set sinkhorn above 0 (0.003), or reassign to 0"
+            )
         if self.batch_norm and self.batch_size < 3:
             raise ValueError("batch_norm needs batches of several items: set batch_size to 3 or more")
+
+        if self.patience < self.evaluate:
+            raise ValueError("patience counts epochs between looks at all items: set it to evaluate or more")
 
     def layers(self, width: int) -> tuple[int, ...]:
         """Widths of the encoder from the features (of this width) to the latent, both included.
@@ -94,14 +95,14 @@ class LetterIds(Quantised):
 
     kind: Literal["letter"] = "letter"  # RQ-VAE with collaborative alignment and diversity, trained here
     levels: Count = 4  # learned codes per item; LETTER
-    init: Literal["kmeans", "constrained"] = "constrained"  # codebooks from clusters of bounded size; LETTER's code
-    revive: Size = 0  # epochs after which an unused code moves to a random item's residual, 0: never; LETTER
+    init: Literal["kmeans", "constrained"] = "constrained"  # codebooks begin at clusters of bounded size; LETTER
+    revive: Size = 0  # epochs, then the next look moves unused codes to random items' residuals, 0: never; LETTER
     sinkhorn: Epsilon = 0.003  # regularisation of the uniform mapping at the last level; LETTER's code
     reassign: Size = 20  # rounds of giving items that share all codes another last code; LETTER's code
     dedup: bool = False  # append a collision code; LETTER leaves what still collides
     alignment: Weight = 0.1  # weight of the contrast with collaborative embeddings; LETTER's code, Beauty (alpha)
     diversity: Weight = 1e-4  # weight of the contrast within clusters of codes; LETTER's code, Beauty (beta)
-    clusters: Annotated[int, Ge(1)] = 10  # clusters of the codes of a level; LETTER
+    clusters: Count = 10  # clusters of the codes of a level; LETTER
     cluster_every: Count = 50  # epochs between clusterings of the codes; ours (LETTER: 1, most of its time)
 
 
@@ -138,6 +139,7 @@ class FileIds:
 
 
 AnyIds = RKMeansIds | RQVAEIds | LetterIds | ReleasedIds | FileIds
+KINDS: dict[str, type[AnyIds]] = {cls.kind: cls for cls in get_args(AnyIds)}
 IdSettings = (
     Annotated[RKMeansIds, Tag("rkmeans")]
     | Annotated[RQVAEIds, Tag("rqvae")]
@@ -145,13 +147,6 @@ IdSettings = (
     | Annotated[ReleasedIds, Tag("released")]
     | Annotated[FileIds, Tag("file")]
 )
-KINDS: dict[str, type[AnyIds]] = {
-    "rkmeans": RKMeansIds,
-    "rqvae": RQVAEIds,
-    "letter": LetterIds,
-    "released": ReleasedIds,
-    "file": FileIds,
-}
 
 
 def or_kind(default: str) -> Discriminator:
@@ -161,15 +156,6 @@ def or_kind(default: str) -> Discriminator:
     )
 
 
-def id_settings(data: Any, where: str) -> AnyIds:
-    """Make settings from parsed YAML or JSON, as ``kind`` says.
-
-    Raises:
-        ConfigError: There is no such kind, or a setting is wrong.
-    """
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
-        raise ConfigError(f"{where}.kind: no identifiers of kind {kind!r}; {hint}")
-    return build(KINDS[kind], data, where)
+def id_settings(data: dict[str, Any]) -> AnyIds:
+    """Make settings from what :func:`~rlrecbench.config.plain` made of some."""
+    return build(KINDS[data["kind"]], data, "ids")

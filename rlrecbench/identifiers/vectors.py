@@ -33,7 +33,7 @@ def read_vectors(path: Path, item_ids: Sequence[str], name: str) -> Floats:
     Raises:
         DataError: The file is missing, broken or of another shape or type, or its rows are not the items'.
     """
-    array = _array(path)
+    array = read_array(path)
     ids = ids_file(path)
     rows = (
         _rows_by_id(ids, len(array), item_ids, name) if ids.is_file() else _rows_by_number(path, array, item_ids, name)
@@ -42,7 +42,12 @@ def read_vectors(path: Path, item_ids: Sequence[str], name: str) -> Floats:
         return np.ascontiguousarray(array[rows], np.float32)
 
 
-def _array(path: Path) -> NDArray[np.floating]:
+def read_array(path: Path) -> NDArray[np.floating]:
+    """Read the rows of a vectors file as they stand, [rows, D].
+
+    Raises:
+        DataError: The file is missing, broken or of another shape or type.
+    """
     try:
         with path.open("rb") as f:
             array = np.lib.format.read_array(f, allow_pickle=False)

@@ -539,7 +539,8 @@ class _Run:
             return Progress(), {}
         self.bare.load_state_dict(found.tensors["learner"])
         checkpoint.restore(self.optimizer, found.tensors["optimizer"])
-        return Progress(**found.record), checkpoint.plain(found.tensors.get("best", {}))
+        saved = {**found.record, "evaluations": [(int(s), float(v)) for s, v in found.record["evaluations"]]}
+        return Progress(**saved), checkpoint.plain(found.tensors.get("best", {}))
 
     def _save(self) -> None:
         self.log_file.flush()

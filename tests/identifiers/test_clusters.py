@@ -1,8 +1,14 @@
 """Where codebooks begin, for catalogues of every size."""
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
+from rlrecbench.identifiers import clusters
 from rlrecbench.identifiers.clusters import bounded, codebook
+
+Floats = NDArray[np.float64]
+CASES = [(12_101, 256, (23, 92)), (1000, 4, (50, 500)), (800, 4, (50, 200))]
 
 
 def test_codebook_of_separate_heaps_is_their_means() -> None:
@@ -38,6 +44,33 @@ def test_bounded_clusters_keep_their_bounds_where_plain_ones_would_not() -> None
     counts = np.bincount(labels)
     assert counts.min() >= 20
     assert counts.max() <= 30
+
+
+def test_a_catalogue_too_large_for_letters_upper_bound_still_gets_a_codebook() -> None:
+    """1,000 points and 4 codes: LETTER's bounds of 50 and 200 would hold 800 of them."""
+    points = np.random.default_rng(3).normal(size=(1000, 2))
+    assert codebook(points, 4, seed=0, bound=True).shape == (4, 2)
+
+
+@pytest.mark.parametrize(("items", "codes", "bounds"), CASES)
+def test_bounds_are_letters_where_those_have_room(
+    items: int, codes: int, bounds: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """min(N // 2K, 50) and four times that; 50 and 200 hold 800 items in 4 clusters, but not 1,000: then 2N / K."""
+    seen = []
+
+    def record(points: Floats, clusters: int, low: int, high: int, seed: int) -> tuple[Floats, None]:
+        seen.append((low, high))
+        return points[:clusters], None
+
+    monkeypatch.setattr(clusters, "bounded", record)
+    codebook(np.random.default_rng(0).normal(size=(items, 2)), codes, seed=0, bound=True)
+    assert seen == [bounds]
+
+
+def test_a_codebook_of_one_code_is_the_mean() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    assert np.allclose(codebook(points, 1, seed=0, bound=True), points.mean(0))
 
 
 def test_seed_decides_the_codebook() -> None:

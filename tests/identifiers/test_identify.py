@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from rlrecbench.backbones import Tiger
 from rlrecbench.config import build
 from rlrecbench.errors import ConfigError, DataError
-from rlrecbench.identifiers import Identifiers, RKMeansIds, identify
+from rlrecbench.identifiers import Identifiers, RKMeansIds, id_settings, identify
 from rlrecbench.identifiers.text import texts_of, tfidf_svd
 from rlrecbench.stages import Embed, Identify
-from rlrecbench.store import Store, closure
+from rlrecbench.store import Store, closure, silent
 from rlrecbench.suite import expand, load
 
 FAST = "{epochs: 4, evaluate: 2, levels: 2, codes: 32, dim: 16, latent: 8}"
@@ -104,11 +105,14 @@ def test_an_imported_index_is_read_as_it_is(tmp_path: Path) -> None:
     (stage,) = stages(tmp_path, "tiger: {ids: {kind: file, path: my.json}}", data=data, name="toy")
     ids, _ = made(tmp_path, stage)
     assert ids.codes.tolist() == [[2, 1], [0, 1], [1, 2], [1, 3], [1, 4]]
-    assert stage.settings["path"] == "my.json"
+    assert stage.settings["path"] == "index.json"  # known by its content, not by its name
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "my.json").write_text(json.dumps(index))
-    (moved,) = stages(tmp_path, "tiger: {ids: {kind: file, path: elsewhere/my.json}}", data=data, name="toy")
-    assert moved.key == stage.key  # known by its content, not by its place
+    (tmp_path / "elsewhere" / "mine.json").write_text(json.dumps(index))
+    (moved,) = stages(tmp_path, "tiger: {ids: {kind: file, path: elsewhere/mine.json}}", data=data, name="toy")
+    assert moved.key == stage.key
+    (tmp_path / "elsewhere" / "mine.json").write_text(json.dumps({**index, "0": [3, 3]}))
+    with pytest.raises(DataError, match=r"mine.json has changed since the run began; run it again"):
+        moved.run(tmp_path, Store(tmp_path / "store"), silent)
 
 
 def test_vectors_of_a_file_are_known_by_their_content(tmp_path: Path) -> None:
@@ -152,9 +156,22 @@ def test_items_without_text_are_an_error_that_names_the_way_out(tmp_path: Path) 
         ("tiger: {ids: {features: tfidf}}", "backbones[0].ids.features: did you mean 'tfidf-svd'?"),
         ("tiger: {ids: {features: 'file:x.npy'}}", "backbones[0].ids.features: "),
         ("tiger: {ids: {kind: file}}", "path is missing: give the index file"),
-        ("tiger: {ids: {kind: file, path: no.json}}", "backbones[0].ids.path: there is no file "),
-        ("letter: {ids: {latent: 33}}", "backbones[0].ids.latent: hidden must be a multiple of heads"),
-        ("tiger: {ids: 3}", "backbones[0].ids"),
+        ("tiger: {ids: {kind: file, path: no.json}}", "backbones[0].ids.path: there is no index file "),
+        ("tiger: {ids: {kind: file, path: .}}", "backbones[0].ids.path: there is no index file "),
+        ("tiger: {ids: {kind: file, path: mine.yaml}}", "backbones[0].ids.path: "),
+        ("tiger: {ids: {kind: null}}", "backbones[0].ids.kind: say which"),
+        (
+            "letter: {ids: {latent: 33}}",
+            "backbones[0].ids.latent: 33 is the width of the SASRec that codes",
+        ),
+        ("letter: {ids: {sinkhorn: 0.0}}", "set sinkhorn above 0 (0.003), or reassign to 0"),
+        (
+            "tiger: {ids: {patience: 5}}",
+            "patience counts epochs between looks at all items",
+        ),
+        ("tiger: {ids: {batch_norm: true, batch_size: 2}}", "batch_norm needs batches of several items"),
+        ("tiger: {ids: rkmeans}", "backbones[0].ids: should be an object"),
+        ("tiger: {ids: 3}", "backbones[0].ids: should be an object"),
     ],
 )
 def test_wrong_settings_are_one_sentence_with_their_place(backbone: str, sentence: str, tmp_path: Path) -> None:
@@ -170,6 +187,59 @@ def test_wrong_settings_are_one_sentence_with_their_place(backbone: str, sentenc
 def test_paper_settings_of_a_backbone_survive_json() -> None:
     spec = build(Tiger, {"ids": {"kind": "letter", "hidden": [16, 8]}}, "x")
     assert (spec.ids.kind, spec.ids.tokens) == ("letter", 4)
+
+
+def test_where_a_stage_computes_is_no_part_of_its_key(tmp_path: Path) -> None:
+    (stage,) = stages(tmp_path, f"letter: {{ids: {LETTER}}}")
+    assert stage.text is not None
+    assert stage.collab is not None
+    elsewhere = replace(stage.text, device="cuda"), replace(stage.collab, device="cuda")
+    assert replace(stage, text=elsewhere[0], collab=elsewhere[1], device="cuda").key == stage.key
+    assert stage.collab.seed == stage.settings["seed"] == 42
+
+
+def test_features_of_their_own_width_are_known_by_their_content_alone(tmp_path: Path) -> None:
+    data = toy(tmp_path / "data", ["tea", "cup", "pot", "can", "mug"])
+    for name in ("x.npy", "y.npy"):
+        np.save(tmp_path / name, np.eye(5, dtype=np.float32))
+    first, second = (
+        stages(tmp_path, f"tiger: {{ids: {{dim: {dim}, features: 'file:{name}'}}}}", data=data, name="toy")[0]
+        for dim, name in ((8, "x.npy"), (16, "y.npy"))
+    )
+    assert first.key == second.key
+    np.save(tmp_path / "x.npy", np.ones((5, 2), np.float32))
+    assert first.text is not None
+    with pytest.raises(DataError, match=r"x.npy have changed since the run began; run it again"):
+        first.text.run(tmp_path, Store(tmp_path / "store"), silent)
+
+
+def test_a_models_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    (folder / "modules.json").write_text("[]")
+    data = toy(tmp_path / "data", ["tea", "cup", "pot", "can", "mug"])
+    backbone = "tiger: {ids: {features: 'sentence-transformers:./my model'}}"
+    (stage,) = stages(tmp_path, backbone, data=data, name="toy")
+    assert id_settings(stage.settings).kind == "rqvae"  # as a worker reads them
+
+
+def test_checkpoints_are_gone_once_identifiers_are_published(tmp_path: Path) -> None:
+    (stage,) = stages(tmp_path, f"tiger: {{ids: {FAST}}}")
+    store = Store(tmp_path / "store")
+    (store.work(stage) / "checkpoint.tmp").mkdir(parents=True)
+    made(tmp_path, stage)
+    assert not list(store.path(stage).glob("checkpoint*"))
+
+
+def test_a_backbone_without_identifiers_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom rlrecbench.backbones import Backbone, backbone\n\n"
+        "@backbone('bare')\n@dataclass(frozen=True)\nclass Bare(Backbone):\n    size: int = 3\n"
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: m\nplugins: [mine.py]\ndatasets: [ml-100k]\nbackbones: [bare]\nmethods: [sft]\n")
+    with pytest.raises(ConfigError, match=r"backbone 'bare' needs a field 'ids: AnyIds'"):
+        load(path)
 
 
 def test_text_is_embedded_once_for_all_who_use_it(tmp_path: Path) -> None:
@@ -198,6 +268,28 @@ def test_films_get_unique_identifiers_of_four_codes() -> None:
     assert any(len(group) > 1 for group in same.values())
     for group in same.values():
         assert len(np.unique(ids.codes[group, :3], axis=0)) == 1
+
+
+def test_businesses_of_equal_text_share_codes_and_strings(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+    """Yelp has 1,247 businesses whose name and categories another one has too; no quantiser can tell them apart."""
+    small = "levels: 2, codes: 32, dim: 16, latent: 8, epochs: 1, evaluate: 1"
+    found = {}
+    for ids_of in (
+        f"{{kind: rqvae, {small}}}",
+        f"{{kind: letter, alignment: 0.0, init: kmeans, reassign: 2, {small}}}",
+    ):
+        (stage,) = stages(tmp_path, f"tiger: {{ids: {ids_of}}}", data=shared_data("yelp"), name="yelp")
+        ids, folder = made(tmp_path, stage)
+        found[stage.settings["kind"]] = ids
+        about = json.loads((folder / "report.json").read_text())
+        assert about["equal_features"] >= 1_247
+    texts = texts_of(stage.data.load(Store(tmp_path / "store")).items)
+    groups = [group for group in pd.Series(texts).groupby(texts).indices.values() if len(group) > 1]
+    assert sum(map(len, groups)) == 1_247
+    for group in groups:
+        assert (found["letter"].codes[group] == found["letter"].codes[group[0]]).all()
+        assert (found["rqvae"].codes[group, :2] == found["rqvae"].codes[group[0], :2]).all()
+    assert found["rqvae"].report()["unique"] == 20_033  # thanks to the collision code
 
 
 @pytest.mark.slow

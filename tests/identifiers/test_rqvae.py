@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from rlrecbench.errors import BenchError
-from rlrecbench.identifiers import LetterIds, Quantised, RQVAEIds, rqvae
+from rlrecbench.identifiers import LetterIds, Quantised, RQVAEIds, letter, rqvae
+from rlrecbench.identifiers.quantiser import nearest
 from rlrecbench.identifiers.rqvae import standardised, train
 from rlrecbench.store import Report, silent
 
@@ -114,6 +115,124 @@ def test_unused_codes_move_to_items_and_lose_their_momentum() -> None:
             assert run.optimizer.state[run.model.codebooks][name][level, code].abs().max() == 0
 
 
+def begun(x: Floats, chosen: Quantised, embeddings: torch.Tensor | None = None) -> rqvae._Training:
+    """A training before its first epoch."""
+    torch.manual_seed(0)
+    run = rqvae._Training(x, chosen, embeddings, None, torch.device("cpu"))
+    run._begin(silent)
+    return run
+
+
+@pytest.mark.parametrize(("alignment", "diversity"), [(0.0, 0.0), (0.5, 0.0), (0.5, 2.0)])
+def test_the_loss_is_the_weighted_sum_with_the_last_level_mapped_uniformly(alignment: float, diversity: float) -> None:
+    embeddings = torch.randn(128, 3, generator=torch.Generator().manual_seed(0))
+    run = begun(heaps(), settings(LetterIds, alignment=alignment, diversity=diversity, sinkhorn=0.05), embeddings)
+    run._cluster(run.settings)  # type: ignore[arg-type]
+    rows = torch.arange(64)
+    found = run._losses(rows, torch.Generator().manual_seed(0))
+    x = run.features[rows]
+    out = run.model.quantise(run.model.encoder(x), 0.05)
+    expected = (run.model.decoder(out.latent) - x).square().mean() + out.loss
+    assert not torch.allclose(out.loss, run.model.quantise(run.model.encoder(x)).loss)
+    if alignment:
+        expected = expected + alignment * letter.alignment(out.latent, embeddings[rows])
+    if diversity:
+        assert run.clusters is not None
+        partners = run.clusters.partners(out.codes, torch.Generator().manual_seed(0))
+        expected = expected + diversity * letter.diversity(run.model.codebooks, out.codes, partners)
+    assert torch.allclose(found["loss"], expected)
+    assert found.keys() == {"loss", "reconstruction", "quantisation"} | ({"alignment"} if alignment else set()) | (
+        {"diversity"} if diversity else set()
+    )
+
+
+def test_the_log_counts_items_that_are_equal_one_by_one() -> None:
+    """100 copies of the first item: its codes weigh 101 of 228, its error likewise."""
+    x = np.concatenate([heaps(), np.repeat(heaps()[:1], 100, axis=0)])
+    made = train(x, settings(revive=0))
+    last = made.history[-1]
+    assert last["collision_rate"] == 1 - len(np.unique(made.codes, axis=0)) / 228
+    counts = np.unique(made.codes[:, 0], return_counts=True)[1] / 228
+    assert last["perplexity"][0] == pytest.approx(np.exp(-(counts * np.log(counts)).sum()))
+    features = torch.from_numpy(standardised(x))
+    with torch.no_grad():
+        out = made.model.quantise(made.model.encoder(features))
+        error = float((made.model.decoder(out.latent) - features).square().mean())
+    assert last["error"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("looks", "settled"),
+    [
+        ([(0.5, 1.0), (0.5, 1.0), (0.5, 1.0), (0.5, 1.0)], True),
+        ([(0.5, 1.0), (0.5, 1.0), (0.4, 1.0), (0.4, 1.0)], False),  # fewer collide
+        ([(0.5, 1.0), (0.5, 1.0), (0.5, 0.99), (0.5, 1.0)], False),  # a lower error
+        ([(0.5, 1.0), (0.5, 0.9995), (0.5, 0.9992), (0.5, 0.9991)], True),  # .1 % is no improvement
+        ([(0.5, 1.0), (0.6, 2.0), (0.55, 1.5), (0.52, 1.1)], True),  # better than before, not than the best
+        ([(0.5, 1.0), (0.5, 1.0)], False),
+    ],
+)
+def test_training_settles_when_neither_figure_falls(looks: list[tuple[float, float]], settled: bool) -> None:
+    """Looks every 10 epochs, patience 30: the best of the first look must stand for 30 epochs."""
+    run = rqvae._Training(heaps(), settings(patience=30), None, None, torch.device("cpu"))
+    run.history = [
+        {"epoch": 10 * (i + 1), "collision_rate": rate, "error": error} for i, (rate, error) in enumerate(looks)
+    ]
+    run.epoch = 10 * len(looks)
+    assert run._settled() is settled
+
+
+@pytest.mark.parametrize(
+    ("revive", "evaluate", "due"),
+    [(10, 10, [10, 20, 30, 40]), (20, 10, [20, 40]), (15, 10, [20, 30]), (5, 10, [10, 20, 30, 40]), (0, 10, [])],
+)
+def test_codes_are_revived_at_the_first_look_after_so_many_epochs(revive: int, evaluate: int, due: list[int]) -> None:
+    run = rqvae._Training(heaps(), settings(revive=revive, evaluate=evaluate), None, None, torch.device("cpu"))
+    found = []
+    for run.epoch in range(evaluate, 41, evaluate):
+        if run._revival_due():
+            found.append(run.epoch)
+    assert found == due
+
+
+def test_an_early_stop_leaves_the_codes_that_the_log_describes() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    made = train(x, settings(codes=64, patience=10, epochs=1000, revive=10))
+    last = made.history[-1]
+    assert last["epoch"] < 1000
+    assert last["revived"] == 0
+    assert last["used"] == [len(np.unique(column)) for column in made.codes.T]
+
+
+def test_codes_that_collide_are_mapped_again_at_the_end() -> None:
+    run = begun(heaps(), settings(LetterIds, codes=32, reassign=20), torch.randn(128, 3))
+    with torch.no_grad():
+        run.model.codebooks[-1, 1:] += 5  # so far that every item is nearest to code 0
+    nearest = run._quantised()[0]
+    assert len(np.unique(run._codes(), axis=0)) > 2 * len(np.unique(nearest, axis=0))
+
+
+def test_codes_are_clustered_anew_every_so_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, of = [], letter.Clusters.of
+
+    def count(codebooks: torch.Tensor, clusters: int, seed: int) -> letter.Clusters:
+        seeds.append(seed)
+        return of(codebooks, clusters, seed)
+
+    monkeypatch.setattr(letter.Clusters, "of", count)
+    train(heaps(), settings(LetterIds, epochs=10, cluster_every=4, clusters=2), torch.randn(128, 3))
+    assert len(seeds) == len(set(seeds)) == 3  # epochs 0, 4 and 8
+
+
+def test_normalised_layers_begin_with_codebooks_of_what_training_will_see() -> None:
+    run = begun(heaps(), settings(batch_norm=True, codes=16))
+    run.model.train()
+    with torch.no_grad():
+        latent = run.model.encoder(run.features)
+        left = latent - run.model.codebooks[0][nearest(latent, run.model.codebooks[0])]
+    assert float(left.square().mean() / latent.var(0).mean()) < 0.05
+
+
 class KilledError(Exception):
     """The process ends here."""
 
@@ -173,9 +292,10 @@ def test_alignment_pulls_items_with_like_embeddings_together() -> None:
     assert agreement(10.0) > 0.8
 
 
-def test_a_loss_that_is_no_number_is_described() -> None:
+@pytest.mark.parametrize("kind", [RQVAEIds, LetterIds])
+def test_a_loss_that_is_no_number_is_described(kind: type[Quantised]) -> None:
     with pytest.raises(BenchError, match=r"item identifiers is (nan|inf) in epoch .* lower ids.lr"):
-        train(heaps(), settings(lr=1e30))
+        train(heaps(), settings(kind, lr=1e30), torch.randn(128, 3))
 
 
 def test_alignment_needs_embeddings_of_the_latents_width() -> None:
