@@ -50,7 +50,7 @@ class Tiger(Backbone):
           1,000 epochs, and the last weights are kept, not those with the fewest collisions.
         - The encoder has TIGER's layers, scaled to the width of the features; LETTER's goes from 4096 to 2048-1024-512-
           256-128-64 (``ids.hidden``).
-        - With ``kind: rqvae`` codes that no item has move to a random item's residual every ten epochs (``ids.revive``);
+        - With ``kind: rqvae`` unused codes move to random items' residuals every ten epochs (``ids.revive``);
           the paper asks for 80 % usage and does not say how.
         - Items of equal features always get equal codes; only a collision code tells them apart.
         - TIGER puts a token of the user before the history; public code leaves it out, and so do we.

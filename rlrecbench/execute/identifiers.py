@@ -44,7 +44,8 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
         stages = _stages(here, store)
         folder = results / "identifiers" / dataset
         picture = folder.with_name(f"{dataset}.png")
-        _drop_stale({c.backbone: t.ids.key for c in here if (t := c.score.rank.train) is not None}, folder)
+        if _drop_stale({c.backbone: t.ids.key for c in here if (t := c.score.rank.train) is not None}, folder):
+            picture.unlink(missing_ok=True)
         if stages and not _is_current(stages, folder, picture):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +59,9 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
     return pictures
 
 
-def _drop_stale(keys: dict[str, str], folder: Path) -> None:
-    """Remove what belongs to other backbones, or to other identifiers of the same ones."""
+def _drop_stale(keys: dict[str, str], folder: Path) -> bool:
+    """Remove what belongs to other backbones, or to other identifiers of the same ones; whether there was any."""
+    stale = False
     for report in folder.glob("*/report.json"):
         try:
             key = json.loads(report.read_text()).get("stage")
@@ -67,6 +69,8 @@ def _drop_stale(keys: dict[str, str], folder: Path) -> None:
             key = None
         if key is None or keys.get(report.parent.name) != key:
             shutil.rmtree(report.parent, ignore_errors=True)
+            stale = True
+    return stale
 
 
 def _stages(cells: Sequence[Cell], store: Store) -> dict[str, Identify]:

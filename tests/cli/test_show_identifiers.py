@@ -105,6 +105,30 @@ def test_json_is_what_the_reports_hold(show: Show, tmp_path: Path) -> None:
     assert reports[1] == {"place": str(folder), **kept}
 
 
+def test_an_exported_index_keeps_its_collision_code(show: Show, tmp_path: Path) -> None:
+    """Three items, one code each and a collision code 0 or 1: the report beside the index says which is which."""
+    ids = deduplicated(Identifiers(np.array([[0], [1], [1]]), (2,)))
+    write(ids, ["a", "b", "c"], tmp_path / "index.json")
+    ids.write(tmp_path)
+    (found,) = json.loads(show(tmp_path / "index.json", "--json")[1])
+    assert (found["content"], found["collisions"]["distinct"], found["collisions"]["items"]) == (1, 2, 2)
+    (tmp_path / "index.json").rename(tmp_path / "other.json")
+    (found,) = json.loads(show(tmp_path / "other.json", "--json")[1])
+    assert (found["content"], found["collisions"]["items"]) == (2, 0)
+
+
+def test_the_settings_of_every_kind_are_shown_with_their_meaning(show: Show) -> None:
+    for kind in ("rkmeans", "rqvae", "letter", "released", "file"):
+        status, out, _ = show(kind, "--json")
+        assert status == 0
+        about = json.loads(out)
+        assert about["summary"]
+        assert all(setting["note"] for setting in about["settings"])
+    status, out, _ = show("letter")
+    assert "alignment" in out
+    assert "LETTER's code, Beauty" in " ".join(out.split())
+
+
 def test_without_a_place_all_folders_below_results_are_shown(
     show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,22 @@ def test_another_first_backbone_makes_other_differences(cells: list[Cell], store
         assert report(tmp_path, first)["difference"] is None
 
 
+def test_what_a_suite_no_longer_has_is_removed(cells: list[Cell], store: Store, place: Path, tmp_path: Path) -> None:
+    """The trained backbone becomes residual k-means, the imported one goes, then all of them are others."""
+    export_identifiers(cells, tmp_path, store)
+    folder = tmp_path / "identifiers" / "toy"
+    assert (folder / "trained" / "training.jsonl").exists()
+    text = (place / "x.yaml").read_text()
+    (place / "y.yaml").write_text("\n".join(x for x in text.replace(RQVAE, RKMEANS).splitlines() if "made" not in x))
+    export_identifiers(expand(load(place / "y.yaml"), [place], device="cpu"), tmp_path, store)
+    assert sorted(p.name for p in folder.iterdir()) == ["same", "tiger", "trained"]
+    assert report(tmp_path, "trained")["kind"] == "rkmeans"
+    assert not (folder / "trained" / "training.jsonl").exists()
+    (place / "y.yaml").write_text(text.replace("dim: 8", "dim: 6").replace("content: 1", "content: 2"))
+    assert export_identifiers(expand(load(place / "y.yaml"), [place], device="cpu"), tmp_path, store) == []
+    assert list(folder.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_is_named(cells: list[Cell], store: Store, tmp_path: Path) -> None:
     (tmp_path / "identifiers").write_text("")
     with pytest.raises(StoreError, match=r"identifiers.* cannot be written"):
