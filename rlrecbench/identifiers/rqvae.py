@@ -112,7 +112,7 @@ class _Training:
             settings.codes,
             commitment=settings.commitment,
             straight_through=settings.straight_through,
-            batch_norm=settings.batch_norm and len(x) > 1,
+            batch_norm=settings.batch_norm and len(distinct) > 1,
         ).to(device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
