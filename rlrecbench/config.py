@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -127,10 +128,10 @@ def _sentence(cls: type[Any], data: Any, error: Any, where: str) -> str:
     full = f"{where}{'.' if ': ' in where else ': '}{place.lstrip('.')}" if place else where
     if kind == "union_tag_invalid":
         names = [name.strip("' ") for name in error["ctx"]["expected_tags"].split(",")]
-        return f"{full}: no kind {value!r}; {_near(value, names)}"
+        return f"{full}: no kind {value!r}; {nearest(value, names, 'allowed')}"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         names = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
-        return f"{full}: unknown setting; {_near(str(error['loc'][-1]), names)}"
+        return f"{full}: unknown setting; {nearest(str(error['loc'][-1]), names, 'allowed')}"
     if kind == "union_tag_not_found":
         return f"{full}.kind: say which, found {_shown(value)}"
     if kind in ("missing", "missing_argument"):
@@ -170,9 +171,10 @@ def _field_class(owner: Any, name: int | str, value: Any) -> Any:
     return None
 
 
-def _near(name: str, names: list[str]) -> str:
+def nearest(name: str, names: Sequence[str], otherwise: str = "known") -> str:
+    """Say which name was probably meant or, where none is near, all there are."""
     near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names) or 'none'}"
+    return f"did you mean {near[0]!r}?" if near else f"{otherwise}: {', '.join(names) or 'none'}"
 
 
 def _shown(value: Any) -> str:

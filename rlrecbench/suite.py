@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import yaml
 from rlrecbench import registry
 from rlrecbench.backbones import Backbone, backbones
 from rlrecbench.collab import SASRec
-from rlrecbench.config import Count, Positive, build, parse_yaml, plain, read_yaml
+from rlrecbench.config import Count, Positive, build, nearest, parse_yaml, plain, read_yaml
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
 from rlrecbench.errors import BenchError, ConfigError, UnknownNameError
@@ -164,9 +163,7 @@ def find(suite: str) -> Path:
     folder = Path(rlrecbench.suites.__path__[0])
     if suite in builtin():
         return folder / f"{suite}.yaml"
-    near = difflib.get_close_matches(suite, builtin(), n=1)
-    guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(builtin())}"
-    raise UnknownNameError(f"no suite {suite!r}; {guess} (rlrecbench list suites)")
+    raise UnknownNameError(f"no suite {suite!r}; {nearest(suite, builtin())} (rlrecbench list suites)")
 
 
 def builtin() -> list[str]:
@@ -412,12 +409,10 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
         key, equals, values = rule.partition("=")
         if key not in keys or not equals or not values:
             raise ConfigError(f"--only {rule}: write key=value[,value], with key one of {', '.join(keys)}")
-        known = {str(getattr(c, key)) for c in cells}
+        known = sorted({str(getattr(c, key)) for c in cells})
         for value in values.split(","):
             if value not in known:
-                near = difflib.get_close_matches(value, known, n=1)
-                guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-                raise UnknownNameError(f"--only {rule}: the suite has no {key} {value!r}; {guess}")
+                raise UnknownNameError(f"--only {rule}: the suite has no {key} {value!r}; {nearest(value, known)}")
         kept = [c for c in kept if str(getattr(c, key)) in values.split(",")]
     return kept
 
@@ -522,9 +517,9 @@ def _check_rows(suite: Suite) -> None:
             )
         rows += [e.label for e in bare]
     if baseline is not None and baseline not in rows:
-        near = difflib.get_close_matches(baseline, rows, n=1)
-        guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(rows)}"
-        raise ConfigError(f"{suite.path}: stats.baseline: no row {baseline!r} among the {suite.stats.rows}; {guess}")
+        raise ConfigError(
+            f"{suite.path}: stats.baseline: no row {baseline!r} among the {suite.stats.rows}; {nearest(baseline, rows)}"
+        )
 
 
 def _check_ids(suite: Suite, entry: Entry) -> None:
