@@ -55,6 +55,11 @@ class Identifiers:
         """Number of the group of items with the same codes, groups in order of their codes, [N]."""
         return np.unique(self.codes, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
+    @property
+    def collision_rate(self) -> float:
+        """1 - distinct identifiers / items."""
+        return 1 - (int(self.group.max()) + 1) / len(self.codes)
+
     def report(self) -> dict[str, Any]:
         """Say how the codebooks are used and how many items collide.
 
@@ -71,7 +76,7 @@ class Identifiers:
             "sizes": list(self.sizes),
             "content": len(self.sizes) if self.content is None else self.content,
             "used": [int((c > 0).sum()) for c in counts],
-            "perplexity": [perplexity(c) for c in counts],
+            "perplexity": [_perplexity(c) for c in counts],
             "prefixes": [len(np.unique(self.codes[:, :n], axis=0)) for n in lengths],
             "unique": len(groups),
             "colliding": int(groups[groups > 1].sum()),
@@ -111,7 +116,6 @@ def deduplicated(ids: Identifiers) -> Identifiers:
     return Identifiers(np.column_stack([ids.codes, extra]), sizes, content=len(ids.sizes))
 
 
-def perplexity(counts: Ints) -> float:
-    """Exponential of the entropy of codes that were used so many times, [K]: codes in use if all were used alike."""
+def _perplexity(counts: Ints) -> float:
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum()))

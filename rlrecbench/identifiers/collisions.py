@@ -47,8 +47,3 @@ def colliding(codes: Ints) -> list[Ints]:
     items = np.flatnonzero(counts[group] > 1)
     order = items[np.argsort(group[items], kind="stable")]
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
-
-
-def collision_rate(codes: Ints) -> float:
-    """1 - distinct identifiers / items."""
-    return 1 - len(np.unique(codes, axis=0)) / len(codes)

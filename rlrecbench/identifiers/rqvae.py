@@ -17,8 +17,8 @@ from torch.nn.functional import mse_loss
 from rlrecbench import checkpoint
 from rlrecbench.errors import BenchError
 from rlrecbench.identifiers.clusters import codebook
-from rlrecbench.identifiers.codes import perplexity
-from rlrecbench.identifiers.collisions import collision_rate, reassigned
+from rlrecbench.identifiers.codes import Identifiers
+from rlrecbench.identifiers.collisions import reassigned
 from rlrecbench.identifiers.letter import Clusters, alignment, diversity
 from rlrecbench.identifiers.quantiser import Quantiser, nearest
 from rlrecbench.identifiers.settings import LetterIds, Quantised
@@ -205,36 +205,36 @@ class _Training:
     def _look(self, losses: dict[str, float]) -> None:
         """Write down how all items fare, then move codes that none of them has, unless this was the last look."""
         codes, residuals, error = self._quantised()
-        counts = [np.bincount(column, minlength=self.settings.codes) for column in codes[self.row_of].T]
-        rate = collision_rate(codes[self.row_of])
+        ids = Identifiers(codes[self.row_of], (self.settings.codes,) * self.settings.levels)
+        use = ids.report()
         line = {
             "epoch": self.epoch,
             **losses,
             "error": error,
-            "collision_rate": rate,
-            "used": [int((c > 0).sum()) for c in counts],
-            "perplexity": [perplexity(c) for c in counts],
+            "collision_rate": ids.collision_rate,
+            "used": use["used"],
+            "perplexity": use["perplexity"],
             "revived": 0,
         }
         self.history.append(line)
         if self._revival_due() and self.epoch < self.settings.epochs and not self._settled():
-            line["revived"] = self._revive(counts, residuals)
+            line["revived"] = self._revive(codes, residuals)
 
     def _revival_due(self) -> bool:
         """Whether a multiple of ``revive`` epochs has passed since the look before."""
         every, since = self.settings.revive, self.epoch - self.settings.evaluate
         return every > 0 and self.epoch // every > since // every
 
-    def _revive(self, counts: Sequence[Ints], residuals: Sequence[Tensor]) -> int:
+    def _revive(self, codes: Ints, residuals: Sequence[Tensor]) -> int:
         """Move each unused code to the residual of a random item, without momentum; how many were moved."""
         random = np.random.default_rng(stream(self.settings.seed, "revive", self.epoch))
         moved = 0
         state = self.optimizer.state[self.model.codebooks]
-        for level, (count, residual) in enumerate(zip(counts, residuals, strict=True)):
-            dead = np.flatnonzero(count == 0)
+        for level, residual in enumerate(residuals):
+            dead = np.setdiff1d(np.arange(self.settings.codes), codes[:, level])
             if len(residual) <= self.settings.codes or not len(dead):
                 continue
-            to = torch.from_numpy(random.choice(len(residual), len(dead), replace=len(dead) > len(residual)))
+            to = torch.from_numpy(random.choice(len(residual), len(dead), replace=False))
             at = torch.from_numpy(dead).to(self.device)
             with torch.no_grad():
                 self.model.codebooks[level, at] = residual[to.to(self.device)]

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Interval
 from pydantic import AfterValidator, Discriminator, Tag
 
-from rlrecbench.config import Count, Positive, Size, Weight, build
+from rlrecbench.config import Count, Positive, Share, Size, Weight, build
 from rlrecbench.identifiers.features import check
 
 Features = Annotated[str, AfterValidator(check)]
-Epsilon = Annotated[float, Interval(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Quantised:
     patience: Count = 200  # epochs without fewer collisions or .1 % less reconstruction error before it stops; ours
     evaluate: Count = 10  # epochs between looks at all items; ours
     revive: Size = 10  # epochs, then the next look moves unused codes to random items' residuals, 0: never; ours
-    sinkhorn: Epsilon = 0.0  # regularisation of the uniform mapping at the last level, 0: nearest code; LC-Rec has .003
+    sinkhorn: Share = 0.0  # regularisation of the uniform mapping at the last level, 0: nearest code; LC-Rec has .003
     reassign: Size = 0  # rounds of giving items that share all codes another last code; LC-Rec has 20
     dedup: bool = True  # append a collision code; TIGER
     seed: Size = 42  # of features and codes, which are the same for all seeds of a suite
@@ -64,7 +62,6 @@ class Quantised:
             )
         if self.batch_norm and self.batch_size < 3:
             raise ValueError("batch_norm needs batches of several items: set batch_size to 3 or more")
-
         if self.patience < self.evaluate:
             raise ValueError("patience counts epochs between looks at all items: set it to evaluate or more")
 
@@ -97,7 +94,7 @@ class LetterIds(Quantised):
     levels: Count = 4  # learned codes per item; LETTER
     init: Literal["kmeans", "constrained"] = "constrained"  # codebooks begin at clusters of bounded size; LETTER
     revive: Size = 0  # epochs, then the next look moves unused codes to random items' residuals, 0: never; LETTER
-    sinkhorn: Epsilon = 0.003  # regularisation of the uniform mapping at the last level; LETTER's code
+    sinkhorn: Share = 0.003  # regularisation of the uniform mapping at the last level; LETTER's code
     reassign: Size = 20  # rounds of giving items that share all codes another last code; LETTER's code
     dedup: bool = False  # append a collision code; LETTER leaves what still collides
     alignment: Weight = 0.1  # weight of the contrast with collaborative embeddings; LETTER's code, Beauty (alpha)

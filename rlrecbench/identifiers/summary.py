@@ -20,12 +20,13 @@ def summary(ids: Identifiers, agreement: Agreement | None) -> Json:
         ``rate`` (1 - distinct / items), ``items`` that share theirs, the ``biggest_group`` of them; ``agreement``.
     """
     n = len(ids.sizes) if ids.content is None else ids.content
-    bare = Identifiers(ids.codes[:, :n], ids.sizes[:n]).report()
+    content = Identifiers(ids.codes[:, :n], ids.sizes[:n])
+    bare = content.report()
     return {
         **ids.report(),
         "collisions": {
             "distinct": bare["unique"],
-            "rate": 1 - bare["unique"] / bare["items"],
+            "rate": content.collision_rate,
             "items": bare["colliding"],
             "biggest_group": bare["biggest_group"],
         },

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from rlrecbench.identifiers.collisions import colliding, collision_rate, reassigned
+from rlrecbench.identifiers import Identifiers
+from rlrecbench.identifiers.collisions import colliding, reassigned
 
 CODES = np.array([[0, 1], [2, 0], [0, 1], [1, 1], [2, 0], [0, 1], [1, 0]])
 
@@ -11,7 +12,7 @@ CODES = np.array([[0, 1], [2, 0], [0, 1], [1, 1], [2, 0], [0, 1], [1, 0]])
 def test_groups_are_the_items_that_share_all_codes() -> None:
     assert [group.tolist() for group in colliding(CODES)] == [[0, 2, 5], [1, 4]]
     assert colliding(np.array([[0], [1]])) == []
-    assert collision_rate(CODES) == 1 - 4 / 7
+    assert Identifiers(CODES, (3, 2)).collision_rate == 1 - 4 / 7
 
 
 def test_items_with_different_vectors_are_told_apart_and_the_others_stay() -> None:
