@@ -181,10 +181,9 @@ def compare(a: Agreement, b: Agreement) -> tuple[Difference, ...]:
 
 def _measure(ids: Identifiers, pairs: Pairs) -> Callable[[Floats], tuple[Floats, Floats]]:
     """Return what turns weights of the pairs, [M] whole numbers, into agreement and chance of each length, [n]."""
-    content = len(ids.sizes) if ids.content is None else ids.content
     items, both = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
     numbers = [both.reshape(2, -1)]
-    for n in range(1, content + 1):
+    for n in range(1, ids.described + 1):
         prefix = np.unique(ids.codes[items, :n], axis=0, return_inverse=True)[1].reshape(-1)
         numbers.append(prefix[numbers[0]])
 

@@ -45,6 +45,11 @@ class Identifiers:
         """Tokens in all: the codes of all levels, and token 0, which is padding and the decoder's start."""
         return 1 + sum(self.sizes)
 
+    @property
+    def described(self) -> int:
+        """Number of leading levels that say what the item is."""
+        return len(self.sizes) if self.content is None else self.content
+
     def paths(self) -> Ints:
         """Token ids, [N, L]: 1 + the sizes of the levels before + the code."""
         offset = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
@@ -74,7 +79,7 @@ class Identifiers:
         return {
             "items": len(self.codes),
             "sizes": list(self.sizes),
-            "content": len(self.sizes) if self.content is None else self.content,
+            "content": self.described,
             "used": [int((c > 0).sum()) for c in counts],
             "perplexity": [_perplexity(c) for c in counts],
             "prefixes": [len(np.unique(self.codes[:, :n], axis=0)) for n in lengths],

@@ -40,11 +40,6 @@ class Portrait:
     agreement: Agreement | None
     training: Sequence[Json] = ()
 
-    @property
-    def content(self) -> int:
-        """Leading levels that say what the item is."""
-        return len(self.ids.sizes) if self.ids.content is None else self.ids.content
-
 
 def draw(title: str, portraits: Sequence[Portrait], path: Path) -> None:
     """Draw the identifiers of one data set and write a PNG file, which appears whole or not at all.
@@ -54,7 +49,7 @@ def draw(title: str, portraits: Sequence[Portrait], path: Path) -> None:
         portraits: The backbones, the first one being what the others are compared with.
         path: The file.
     """
-    levels = max(p.content for p in portraits)
+    levels = max(p.ids.described for p in portraits)
     columns = min(levels, _FACETS)
     rows = -(-levels // columns)
     trained = any(p.training for p in portraits)
@@ -100,11 +95,11 @@ def _mark(index: int) -> Json:
 def _usage(axes: Axes, portraits: Sequence[Portrait], level: int) -> None:
     """Shares of the codes of one level, the most used first."""
     for i, p in enumerate(portraits):
-        if level < p.content:
+        if level < p.ids.described:
             share = np.bincount(p.ids.codes[:, level]) / len(p.ids.codes)
             share = np.sort(share[share > 0])[::-1]
             axes.plot(np.arange(1, len(share) + 1), share, **_line(i))
-    sizes = {p.ids.sizes[level] for p in portraits if level < p.content}
+    sizes = {p.ids.sizes[level] for p in portraits if level < p.ids.described}
     if len(sizes) == 1:
         even = 1 / min(sizes)
         axes.axhline(even, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)))

@@ -19,7 +19,7 @@ def summary(ids: Identifiers, agreement: Agreement | None) -> Json:
         :meth:`Identifiers.report`; ``collisions``, of the codes before a collision code: ``distinct`` identifiers,
         ``rate`` (1 - distinct / items), ``items`` that share theirs, the ``biggest_group`` of them; ``agreement``.
     """
-    n = len(ids.sizes) if ids.content is None else ids.content
+    n = ids.described
     content = Identifiers(ids.codes[:, :n], ids.sizes[:n])
     bare = content.report()
     return {
