@@ -7,7 +7,7 @@ The flow of a prefix is the summed reward of the items below it, so every token 
 The policy is fitted to the tokens' rewards on every piece of a path that it draws itself (eqs. 11, 12):
 
     d_t = log pi(y_t | x, y_<t) - log R_p(t),    c_0 = 0,    c_t = d_1 + ... + d_t
-    loss = L_SFT + lam * L_flow,    L_flow = mean over 0 <= i < j <= T of (c_j - c_i)^2
+    loss = sft_weight * L_SFT + lam * L_flow,    L_flow = mean over 0 <= i < j <= T of (c_j - c_i)^2
 
 Pieces of one token are detailed balance, the whole path is trajectory balance. The sum over the pairs of K states is
 K * sum_t (c_t - mean c)^2. With every residual zero, pi(item) = R(item) / sum R.
@@ -58,8 +58,8 @@ class Flower(FineTune):
         - The paper's collaborative model is trained with binary cross-entropy, the suite's by default with a softmax
           over the catalogue; the suite's ``collab: {loss: bce}`` gives the paper's.
         - lam was chosen for titles; on semantic ids the flow loss is of another size (`flow` and `nll` are logged).
-        - For fitting a distribution without histories the public code begins with items from the catalogue instead of
-          the policy's; candidates are always the policy's own here.
+        - For fitting a distribution without histories the public code has no L_SFT (`sft_weight: 0`) and begins with
+          items from the catalogue instead of the policy's; candidates are always the policy's own here.
         - Training takes the suite's budget, as for sft; the paper has AdamW with learning rate 3e-4, batches of 128
           and at most 7 epochs with patience 2.
     """
@@ -69,6 +69,7 @@ class Flower(FineTune):
     rollouts = True
 
     lam: Weight = 0.005  # weight of L_flow; the public scripts' theta .995 on CDs and Movies (Games: .0005)
+    sft_weight: Weight = 1.0  # weight of L_SFT; the paper's sum, and 0 in the public code for RQ1
     samples: Count = 1  # items drawn from the policy per prompt and step; the public code
     reward: Reward = "div"  # log R_p / S, the main results; add: + w log S; frequency: log R_p; propagated: ours
     add_weight: Weight = 1.0  # w of "add", per nat of log S; the public code
@@ -82,6 +83,8 @@ class Flower(FineTune):
     sft_reduction: Literal["token", "item"] = "token"  # of L_SFT: mean over tokens as in eq. 1, or sum
 
     def __post_init__(self) -> None:
+        if not self.lam and not self.sft_weight:
+            raise ValueError("lam: 0 and sft_weight: 0 leave nothing to train; one of them must be above 0")
         if self.form == "code" and self.policy_measure == "trie":
             raise ValueError("form: code scores an early end, which is no legal token; use policy_measure: vocab")
 
@@ -120,10 +123,10 @@ class Flower(FineTune):
         return Drawn(draw.beside_target(items), extra=extra)
 
     def loss(self, step: Step) -> Tensor:
-        """Return L_SFT + lam * L_flow, a mean over the prompts."""
+        """Return sft_weight * L_SFT + lam * L_flow, a mean over the prompts."""
         nll = step.nll(self.sft_reduction)
         if not self.lam:
-            return nll
+            return self.sft_weight * nll
         inside, present = step.tokens.present[:, 1:], step.present[:, 1:]
         residual = torch.where(inside, step.logp_tokens[:, 1:] - step.extra["log_reward"], 0.0)  # d, [B, C - 1, L]
         at = pad(residual.cumsum(-1), (1, 0))  # c, [B, C - 1, L + 1]
@@ -138,7 +141,7 @@ class Flower(FineTune):
             square = square / (n * (n - 1) / 2).clamp(min=1) if self.reduction == "sequence" else square
             flow = (square.sum(1) / present.sum(1).clamp(min=1)).mean()
         self._log(step, nll, flow, residual)
-        return nll + self.lam * flow
+        return self.sft_weight * nll + self.lam * flow
 
     def _ends(self, terminator: int | None) -> bool:
         """Whether states are balanced against ending there."""

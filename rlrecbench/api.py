@@ -17,9 +17,13 @@ from rlrecbench.method import (
     Step,
     method,
 )
+from rlrecbench.policy.base import Policy
+from rlrecbench.policy.free import beam_free
+from rlrecbench.policy.search import Assistant, Found, rank_items
 from rlrecbench.rewards import RewardNames, needs_of, reward, rewards, total_reward
 
 __all__ = [
+    "Assistant",
     "Catalogue",
     "Count",
     "Dataset",
@@ -27,8 +31,10 @@ __all__ = [
     "Drawn",
     "Examples",
     "FineTune",
+    "Found",
     "Head",
     "Measure",
+    "Policy",
     "Positive",
     "Prompts",
     "RankJob",
@@ -40,8 +46,10 @@ __all__ = [
     "Size",
     "Step",
     "Weight",
+    "beam_free",
     "method",
     "needs_of",
+    "rank_items",
     "reward",
     "rewards",
     "total_reward",

@@ -1,35 +1,57 @@
 """Backbones that a suite can name: which identifiers the items get, and which policy walks their trie."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 
-from rlrecbench.catalogue import Catalogue
-from rlrecbench.config import STRICT, Share
-from rlrecbench.data.frame import Dataset
-from rlrecbench.identifiers import AnyIds, Identifiers, IdSettings, LetterIds, RQVAEIds, or_kind
+from rlrecbench.config import STRICT, Count, Share
+from rlrecbench.identifiers import (
+    AnyIds,
+    Identifiers,
+    IdSettings,
+    LetterIds,
+    RQVAEIds,
+    TitleIds,
+    models,
+    or_kind,
+    portable_ids,
+)
+from rlrecbench.identifiers.settings import Model
+from rlrecbench.identifiers.titles import Titles
 from rlrecbench.policy.base import Policy
+from rlrecbench.policy.language import LoRA, TinyShape
 from rlrecbench.registry import Registry
 from rlrecbench.seeds import stream
 
 
 class Backbone:
-    """What turns identifiers into a policy. Subclasses are frozen dataclasses of settings with an ``ids`` field."""
+    """What turns identifiers into a policy. Subclasses are frozen dataclasses of settings with ``ids`` among them."""
 
     __pydantic_config__ = STRICT
     version: ClassVar[int] = 1
     ids: AnyIds
 
-    def policy(self, identifiers: Identifiers, data: Dataset, seed: int) -> Policy:
-        """Create the untrained policy of one seed."""
+    def policy(self, identifiers: Any, seed: int, place: str) -> Policy:
+        """Create the untrained policy of one seed.
+
+        Args:
+            identifiers: What the stage of :attr:`ids` published.
+            seed: Root seed of the weights.
+            place: The files that the settings name, resolved.
+        """
         raise NotImplementedError
+
+    def portable(self) -> Self:
+        """The settings without what stages know better: of files their checksums."""
+        return replace(self, ids=portable_ids(self.ids))  # type: ignore[type-var]
 
     def flops(self, items: float, candidates: float) -> float:
         """Estimate a forward pass: a prompt of so many items, and so many candidates or beams."""
         raise NotImplementedError
 
+
+_TEMPLATE, _TITLE = 60, 7  # tokens of a prompt without titles, and of a title: Movies and TV
 
 backbones: Registry[type[Backbone]] = Registry("backbone")
 backbone = backbones.register
@@ -60,14 +82,13 @@ class Tiger(Backbone):
     ids: Annotated[IdSettings, or_kind("rqvae")] = RQVAEIds()  # how items get their codes
     dropout: Share | None = None  # none: the preset's, 0.1
 
-    def policy(self, identifiers: Identifiers, data: Dataset, seed: int) -> Policy:
+    def policy(self, identifiers: Identifiers, seed: int, place: str) -> Policy:
         """Create the T5 with weights drawn from the seed's own stream."""
         from rlrecbench.policy.t5 import T5Policy
 
-        catalogue = catalogue_of(identifiers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "weights"))
-            return T5Policy(catalogue, self._shape())
+            return T5Policy(identifiers.catalogue(), self._shape())
 
     def flops(self, items: float, candidates: float) -> float:
         """Count the multiply-adds of the layers twice."""
@@ -77,8 +98,6 @@ class Tiger(Backbone):
         return flops(self._shape(), tokens * (self.ids.codes or 256), items * tokens, candidates * tokens)
 
     def _shape(self) -> Any:
-        from dataclasses import replace
-
         from rlrecbench.policy.t5 import PRESETS
 
         shape = PRESETS[self.preset]
@@ -102,11 +121,60 @@ class Letter(Tiger):
     ids: Annotated[IdSettings, or_kind("letter")] = LetterIds()  # trained here; the authors' index is {kind: released}
 
 
-def catalogue_of(identifiers: Identifiers) -> Catalogue:
-    """Make the catalogue of the items' token paths."""
-    return Catalogue(identifiers.paths(), identifiers.vocab, content=identifiers.content)
+@backbone("bigrec-qwen", cite="bao2023bigrec")
+@dataclass(frozen=True)
+class BigrecQwen(Backbone):
+    """A decoder language model that writes the title of the next item: BIGRec; fine-tuned by ``sft`` it is BIGRec.
 
+    Differs:
+        - BIGRec lets the model write what it likes and looks for the nearest title (``bigrec-grounding``); here, as in
+          D3 and Flower, the search keeps to the titles there are.
+        - BIGRec trains LLaMA-7B with an adapter on the loss of the prompt as well (``lora``), Flower all weights of
+          Qwen2.5-1.5B-Instruct in bfloat16 on the title; here all weights in float32, or an adapter, on the title.
+        - The prompt has the form of BIGRec's and Flower's, in words of our own, without a chat template.
+        - Each prompt keeps its newest titles where it is too long; public code cuts tokens off the front.
+        - ``tiny`` has random weights, and a tokenizer trained on the catalogue's titles: for CPUs and tests.
+    """
 
-def load_catalogue(folder: Path) -> Catalogue:
-    """Read published identifiers and make their catalogue."""
-    return catalogue_of(Identifiers.read(folder))
+    model: Model = "tiny"  # tiny (made here), a hub name (NAME@REVISION), or a folder; Flower has Qwen2.5-1.5B-Instruct
+    lora: LoRA | None = None  # an adapter is trained in place of all weights; BIGRec
+    checkpointing: bool = False  # keep layers' inputs only and run them again for the gradient: slower, less memory
+    max_prompt: Count = 512  # tokens; a longer prompt loses its oldest titles; BIGRec's code
+    noun: str | None = None  # what the prompt calls the items, in the plural; none: what the data set's are called
+    vocab: Count = 4096  # tokens of tiny's tokenizer at most; ours
+    tiny: TinyShape = TinyShape()  # size of tiny
+
+    @property
+    def ids(self) -> TitleIds:  # type: ignore[override]  # a setting of codes, here it follows from the model
+        """Titles, as the model's tokenizer cuts them."""
+        return TitleIds(model=self.model, vocab=self.vocab, noun=self.noun, max_prompt=self.max_prompt)
+
+    def policy(self, identifiers: Titles, seed: int, place: str) -> Policy:
+        """Load the model, or make it with weights drawn from the seed's own stream."""
+        from rlrecbench.policy import language
+        from rlrecbench.policy.decoder import DecoderPolicy
+
+        catalogue = identifiers.catalogue()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "weights"))
+            if place == models.TINY:
+                longest = self.max_prompt + catalogue.max_length
+                model = language.tiny(self.tiny, identifiers.vocab, identifiers.eos, identifiers.pad, longest)
+            else:
+                model = language.pretrained(models.folder_of(place))
+            if self.checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            if self.lora is not None:
+                model = language.adapted(model, self.lora)
+        return DecoderPolicy(catalogue, model, identifiers.prompts)
+
+    def portable(self) -> Self:
+        """The settings without the model's path."""
+        return replace(self, model=models.portable(self.model))
+
+    def flops(self, items: float, candidates: float) -> float:
+        """Count the multiply-adds of the weights twice, for prompts and titles of usual length."""
+        from rlrecbench.policy.language import weights
+
+        blocks, head = weights(self.model, self.tiny, self.vocab)
+        return 2 * (blocks * (_TEMPLATE + _TITLE * (items + candidates)) + head * _TITLE * candidates)

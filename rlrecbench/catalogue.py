@@ -110,6 +110,16 @@ class Catalogue:
         """The items on a leaf, in the order of their ids."""
         return self._items[self._start[leaf] : self._start[leaf + 1]]
 
+    def fan(self, depth: int) -> int:
+        """Children of the node with most of them at a depth."""
+        return int(self.trie.n_children[self.trie.levels[depth] : self.trie.levels[depth + 1]].max())
+
+    @cached_property
+    def fans(self) -> list[int]:
+        """Widths that the numbers of children are rounded up to: 1, 8, 64, ... and the most there are."""
+        most = int(self.trie.n_children.max())
+        return [*(8**i for i in range(7) if 8**i < most), most]
+
     @cached_property
     def leaf_sizes(self) -> Ints:
         """Items on each node; 0 at inner nodes, [nodes]."""
@@ -133,6 +143,38 @@ class Catalogue:
             level = slice(self.trie.levels[d], self.trie.levels[d + 1])
             flow += np.bincount(self.trie.parent[level], flow[level], minlength=len(flow))
         return flow
+
+    def longest(self, device: torch.device) -> Tensor:
+        """Tokens of the longest path through each node, [nodes], float32."""
+        cache: dict[torch.device, Tensor] = self.__dict__.setdefault("_longest", {})
+        if device not in cache:
+            most = self.trie.depth.astype(np.float32)
+            for d in range(len(self.trie.levels) - 2, 0, -1):
+                level = slice(self.trie.levels[d], self.trie.levels[d + 1])
+                np.maximum.at(most, self.trie.parent[level], most[level])
+            cache[device] = torch.as_tensor(most, device=device)
+        return cache[device]
+
+    def runs(self, device: torch.device) -> "Runs":
+        """The runs of only children in the trie; moved to a device once and kept."""
+        cache: dict[torch.device, Runs] = self.__dict__.setdefault("_runs", {})
+        if device not in cache:
+            trie, size = self.trie, self.trie.n_children
+            item = np.zeros(trie.n_nodes, np.int64)
+            inside = self.nodes >= 0
+            item[self.nodes[inside]] = np.broadcast_to(np.arange(self.n_items)[:, None], inside.shape)[inside]
+            end, above = trie.depth.copy(), np.zeros(trie.n_nodes, np.int64)
+            for d in range(1, len(trie.levels) - 1):
+                level = np.arange(trie.levels[d], trie.levels[d + 1])
+                parent = trie.parent[level]
+                above[level] = np.where((size[parent] > 1) | (parent == 0), parent, above[parent])
+            for d in range(len(trie.levels) - 2, 0, -1):
+                level = np.arange(trie.levels[d], trie.levels[d + 1])
+                only = level[size[level] == 1]
+                follows = only[size[trie.first[only]] > 0]
+                end[follows] = end[trie.first[follows]]
+            cache[device] = Runs(*(torch.as_tensor(a, device=device) for a in (item, end, above)))
+        return cache[device]
 
     def leaf_items(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Items sorted by leaf: those of leaf n are ``items[start[n]:start[n + 1]]``. Returns (start, items)."""
@@ -175,6 +217,8 @@ class Catalogue:
                 self.trie.first,
                 self.trie.token,
                 self.trie.parent,
+                self.trie.depth,
+                self.trie.n_children > 1,
                 self.paths,
                 self.nodes,
                 self.lengths,
@@ -192,6 +236,8 @@ class TrieTensors:
         first: [nodes + 1].
         token: [nodes].
         parent: [nodes].
+        depth: [nodes].
+        forks: Whether a node has several children, [nodes].
         paths: [N, L], -1 behind the end.
         nodes: Node reached after each token of each item's path, -1 behind the end, [N, L].
         lengths: [N].
@@ -201,10 +247,27 @@ class TrieTensors:
     first: Tensor
     token: Tensor
     parent: Tensor
+    depth: Tensor
+    forks: Tensor
     paths: Tensor
     nodes: Tensor
     lengths: Tensor
     leaf_of: Tensor
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where the trie leaves no choice, on a device.
+
+    Attributes:
+        item: An item whose path goes through each node, [nodes].
+        end: Depth of the last inner node that follows each inner node through only children, its own if none, [nodes].
+        fork_above: Nearest node above each one that has several children, or the root, [nodes].
+    """
+
+    item: Tensor
+    end: Tensor
+    fork_above: Tensor
 
 
 def _grow(paths: Ints) -> tuple[Trie, Ints]:

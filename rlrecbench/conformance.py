@@ -22,7 +22,7 @@ from rlrecbench.collab import Collab
 from rlrecbench.config import build, plain
 from rlrecbench.data.frame import Dataset, Examples
 from rlrecbench.method import Draw, FineTune, Prompts, Ranker, RankJob, check_declarations, methods
-from rlrecbench.policy.base import Policy
+from rlrecbench.policy.base import Policy, trained
 from rlrecbench.policy.t5 import PRESETS, T5Policy
 from rlrecbench.seeds import generator
 from rlrecbench.train import Budget, TrainJob, train
@@ -123,7 +123,7 @@ class Probe:
         prompts, target = self.prompts()
         return Draw(
             prompts, target, policy, generator(seed, "check"), torch.as_tensor(self.data.popularity), progress, epoch,
-            self.collab, torch.as_tensor(self.data.frequency), self.text,
+            self.collab, torch.as_tensor(self.data.frequency), self.text, self.method.fit(self.data),
         )  # fmt: skip
 
     def batch(
@@ -262,7 +262,7 @@ def same_bytes(probe: Probe) -> str:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         weights = probe.train(Path(one))
         _equal(weights, probe.train(Path(two)))
-    start = probe.policy().state_dict()
+    start = trained(probe.policy())
     moved = [name for name, value in start.items() if not torch.equal(value, weights[f"policy.{name}"])]
     _must(bool(moved), "training left every weight as it was")
     return f"2 epochs, {len(moved)} of {len(start)} tensors moved"

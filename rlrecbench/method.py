@@ -22,14 +22,14 @@ from rlrecbench.data.frame import Dataset, Part
 from rlrecbench.errors import BenchError, ConfigError
 from rlrecbench.policy.base import Encoded, Policy
 from rlrecbench.policy.score import TokenScores, score
-from rlrecbench.policy.search import beam, rank_items, sample, sample_unmasked
+from rlrecbench.policy.search import Assistant, beam, rank_items, sample, sample_unmasked
 from rlrecbench.registry import Registry
 
 if TYPE_CHECKING:
     from rlrecbench.collab import Collab
 
 Measure = Literal["vocab", "trie"]
-KNOWN_NEEDS = frozenset({"collab", "text"})
+KNOWN_NEEDS = frozenset({"base", "collab", "text"})
 methods: Registry[type[Ranker]] = Registry("method")
 method = methods.register
 
@@ -67,6 +67,8 @@ class RankJob:
         policy: The trained backbone; None for a ranker that needs none.
         collab: Collaborative scores, if the ranker needs them.
         fitted: What :meth:`Ranker.fit` returned.
+        length_penalty: A path's score is divided by its tokens to this power.
+        base: The backbone before any training, if the ranker needs it.
     """
 
     prompts: Prompts
@@ -76,6 +78,8 @@ class RankJob:
     policy: Policy | None = None
     collab: Collab | None = None
     fitted: Any = None
+    length_penalty: float = 0.0
+    base: Policy | None = None
 
 
 class Ranker:
@@ -101,23 +105,55 @@ class Ranker:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What else it reads: "collab" (collaborative scores), "text" (vectors of the items' texts)."""
+        """What else it reads: "collab" (collaborative scores), "text" (vectors of the items' texts), "base".
+
+        "base" is the untrained backbone, for rankers.
+        """
         return frozenset()
 
     def fit(self, data: Dataset) -> Any:
-        """Compute from the training data what :meth:`rank` needs, once; the default needs nothing."""
+        """Compute once from the training data what :meth:`rank` and the draws need; the default needs nothing."""
         return None
 
     def rank(self, job: RankJob) -> Ranked:
-        """Rank the catalogue for one batch of prompts.
+        """Rank the catalogue for one batch of prompts; the default is :meth:`search`.
 
         Raises:
             BenchError: The ranker needs a backbone and there is none.
         """
+        return self.search(job)
+
+    def search(
+        self,
+        job: RankJob,
+        *,
+        temperature: float = 1.0,
+        length_penalty: float | None = None,
+        assistant: Assistant | None = None,
+    ) -> Ranked:
+        """Rank by a beam search over the trie.
+
+        Args:
+            job: The batch.
+            temperature: Divides the logits.
+            length_penalty: Of a path's score; None: the job's.
+            assistant: Another distribution to mix in.
+
+        Raises:
+            BenchError: There is no backbone.
+        """
         if job.policy is None:
             raise BenchError(f"{type(self).__name__} ranks with a backbone; give the suite one under 'backbones:'")
         with torch.no_grad():
-            found = beam(job.policy, job.policy.encode(job.prompts.history), job.beams, measure=self.decoding)
+            found = beam(
+                job.policy,
+                job.policy.encode(job.prompts.history),
+                job.beams,
+                measure=self.decoding,
+                temperature=temperature,
+                length_penalty=job.length_penalty if length_penalty is None else length_penalty,
+                assistant=assistant,
+            )
             items, scores = rank_items(found, job.policy.catalogue, job.prompts.rows.cpu().numpy(), job.k, job.seed)
         return Ranked(items, scores)
 
@@ -285,6 +321,7 @@ class Draw:
         frequency: Occurrences of each item in the training histories, every sliding window counted, [N];
             None: the popularity.
         text: Unit vectors of the items' texts, if the method needs them, [N, E].
+        fitted: What :meth:`Ranker.fit` returned.
     """
 
     def __init__(
@@ -299,6 +336,7 @@ class Draw:
         collab: Collab | None = None,
         frequency: Tensor | None = None,
         text: Tensor | None = None,
+        fitted: Any = None,
     ) -> None:
         self.prompts = prompts
         self.target = target
@@ -307,6 +345,7 @@ class Draw:
         self.popularity = popularity
         self.progress = progress
         self.epoch = epoch
+        self.fitted = fitted
         self.frequency = popularity if frequency is None else frequency
         self._collab = collab
         self._text = text
@@ -344,6 +383,17 @@ class Draw:
             counts: Of each item, such as :attr:`frequency`, [N].
         """
         return self._distinct(n, (self.popularity if counts is None else counts).float())
+
+    def rarer(self, n: int) -> Tensor:
+        """Draw n distinct items, uniform over those strictly less frequent than the target: [B, n].
+
+        Where there are fewer, the rest is -1; for the target that is rarest, all of it.
+        """
+        allowed = (self.frequency[None] < self.frequency[self.target][:, None]) & ~self._forbidden()
+        key = torch.rand(allowed.shape, generator=self.generator, device=allowed.device).masked_fill(~allowed, -1.0)
+        best = key.topk(min(n, key.shape[1]), 1)
+        picked = torch.where(best.values < 0, -1, best.indices)
+        return torch.nn.functional.pad(picked, (0, n - picked.shape[1]), value=-1)
 
     def hard(self, n: int, lo: float, hi: float) -> Tensor:
         """Draw n distinct items from a band of ranks under the collaborative model: [B, n].

@@ -121,6 +121,19 @@ def inverse_popularity(draw: Draw, items: Tensor) -> Tensor:
     return torch.where(items < 0, 0.0, 1 - draw.popularity[items.clamp(min=0)] / most)
 
 
+@reward("frequency", cite="flower")
+def frequency(draw: Draw, items: Tensor) -> Tensor:
+    """Occurrences in the training histories, scaled to [0, 1] by the rarest and the most frequent item.
+
+    Where all items are equally frequent, all get 0.
+
+    Source: the reward of Flower's PPO when it fits a distribution (RQ1).
+    """
+    low, high = draw.frequency.min(), draw.frequency.max()
+    scaled = (draw.frequency - low) / (high - low).clamp(min=1)
+    return torch.where(items < 0, 0.0, scaled[items.clamp(min=0)].float())
+
+
 @reward("rank-shaped", cite="minionerec")
 def rank_shaped(draw: Draw, items: Tensor) -> Tensor:
     """Penalty for an item that stands high in a list beside the target, in [-1, 0].

@@ -8,7 +8,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rlrecbench.config import build
 from rlrecbench.data.frame import Dataset, Ints
-from rlrecbench.errors import DataError
+from rlrecbench.errors import BenchError, DataError
 from rlrecbench.metrics.reference import Floats
 from rlrecbench.store import Report, Stage, Store, stage
 
@@ -152,13 +152,15 @@ class Identify(Stage):
     resumable: ClassVar[bool] = True
     scratch: ClassVar[tuple[str, ...]] = ("checkpoint*",)
     free: ClassVar[frozenset[str]] = frozenset({"place", "device"})
+    young: ClassVar[frozenset[str]] = frozenset({"noun"})
 
     data: Prepare
     settings: Json  # a path in it by its last part
     source: str = ""  # checksum of the index file, where there is one
     text: Embed | None = None  # what codes are computed from
     collab: Collaborate | None = None  # what LETTER aligns them with
-    place: str = ""  # the index file
+    noun: str = ""  # what prompts call the items
+    place: str = ""  # the index file, or the language model
     device: str = "auto"
 
     @property
@@ -170,10 +172,12 @@ class Identify(Stage):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write the codes, their report, the index file and, where one was trained, the quantiser and its log."""
         from rlrecbench.device import device_of
-        from rlrecbench.identifiers import FileIds, ReleasedIds, id_settings, identify, index
+        from rlrecbench.identifiers import FileIds, ReleasedIds, TitleIds, id_settings, identify, index
 
         data, settings = self.data.load(store), id_settings(self.settings)
         item_ids = data.items["item_id"].astype(str).tolist()
+        if isinstance(settings, TitleIds):
+            return self._titles(data, settings, folder)
         about: Json = {}
         if isinstance(settings, (FileIds, ReleasedIds)):
             if index.file_checksum(Path(self.place)) != self.source:
@@ -193,6 +197,16 @@ class Identify(Stage):
         ids.write(folder, about)
         index.write(ids, item_ids, folder / "index.json")
 
+    def _titles(self, data: Dataset, settings: Any, folder: Path) -> None:
+        """Write the titles' tokens and their tokenizer, and how long prompts are."""
+        from rlrecbench.identifiers import models, titles
+
+        if models.source(self.place) != self.source:
+            raise DataError(f"the files of {self.place} have changed since the run began; run it again")
+        item_ids, texts = (data.items[c].astype(str).tolist() for c in ("item_id", "title"))
+        made = titles.make(texts, item_ids, settings, self.place, self.noun)
+        made.write(folder, {"prompts": titles.prompt_report(made, data)})
+
 
 @stage
 @dataclass(frozen=True)
@@ -203,6 +217,7 @@ class Train(Stage):
     resumable: ClassVar[bool] = True
     scratch: ClassVar[tuple[str, ...]] = ("checkpoint*", "draws-*", "reference-*")
     free: ClassVar[frozenset[str]] = frozenset({"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"})
+    young: ClassVar[frozenset[str]] = frozenset({"length_penalty"})
 
     data: Prepare
     ids: Identify
@@ -215,6 +230,7 @@ class Train(Stage):
     budget: Json
     beams: int
     seed: int
+    length_penalty: float = 0.0
     start: "Train | None" = None
     collab: Collaborate | None = None
     text: Embed | None = None
@@ -229,17 +245,17 @@ class Train(Stage):
         """What progress shows."""
         return f"train {self.data.dataset}/{self.title or self.method} seed {self.seed}"
 
-    def policy(self, store: Store, data: Dataset) -> Any:
+    def policy(self, store: Store) -> Any:
         """Create the untrained policy."""
+        from rlrecbench import identifiers
         from rlrecbench.backbones import backbones
-        from rlrecbench.identifiers import Identifiers
 
         spec = build(backbones[self.backbone], self.backbone_settings, self.backbone)
-        return spec.policy(Identifiers.read(store.path(self.ids)), data, self.seed)
+        return spec.policy(identifiers.read(store.path(self.ids)), self.seed, self.ids.place)
 
-    def load(self, store: Store, data: Dataset) -> Any:
+    def load(self, store: Store) -> Any:
         """Create the policy with the trained weights."""
-        policy = self.policy(store, data)
+        policy = self.policy(store)
         policy.load(store.path(self))
         return policy
 
@@ -248,10 +264,11 @@ class Train(Stage):
         from safetensors.torch import save_file
 
         from rlrecbench.method import FineTune, methods
+        from rlrecbench.policy.base import put
         from rlrecbench.train import Budget, TrainJob, train
 
         data = self.data.load(store)
-        policy = self.start.load(store, data) if self.start is not None else self.policy(store, data)
+        policy = self.start.load(store) if self.start is not None else self.policy(store)
         method = build(methods[self.method], self.settings, self.method)
         assert isinstance(method, FineTune)  # noqa: S101 - the suite makes no Train for a ranker
         memory = Memory()
@@ -265,6 +282,7 @@ class Train(Stage):
             collab=_collab(self.collab, store),
             text=self.text.load(store) if self.text is not None else None,
             beams=self.beams,
+            length_penalty=self.length_penalty,
             device=self.device,
             micro_batch=self.micro_batch,
             checkpoint_minutes=self.checkpoint_minutes,
@@ -273,7 +291,7 @@ class Train(Stage):
         outcome = train(job, report)
         weights = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("policy.")}
         heads = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("heads.")}
-        policy.load_state_dict(weights)
+        put(policy, weights)
         policy.save(folder)
         if heads:
             save_file(heads, folder / "heads.safetensors")
@@ -285,7 +303,7 @@ class Train(Stage):
             examples_per_s=outcome.examples / max(outcome.seconds, 1e-9),
             parameters=policy.parameters_trained,
             peak_memory_mb=memory.peak_mb(),
-            valid_ndcg10=outcome.best,
+            **{"valid_logp" if data.protocol == "distribution" else "valid_ndcg10": outcome.best},
             best_step=outcome.best_step,
             stopped_early=outcome.stopped_early,
         )
@@ -298,6 +316,7 @@ class Rank(Stage):
 
     name: ClassVar[str] = "rank"
     free: ClassVar[frozenset[str]] = frozenset({"title", "device", "rank_batch"})
+    young: ClassVar[frozenset[str]] = frozenset({"length_penalty"})
 
     data: Prepare
     method: str
@@ -307,6 +326,7 @@ class Rank(Stage):
     k: int
     beams: int
     limit_users: int | None = None
+    length_penalty: float = 0.0
     train: Train | None = None
     collab: Collaborate | None = None
     title: str = ""
@@ -328,12 +348,26 @@ class Rank(Stage):
         data = self.data.load(store)
         ranker = build(methods[self.method], self.settings, self.method)
         device = device_of(self.device)
-        policy = self.train.load(store, data).to(device).eval() if self.train is not None else None
+        policy = self.train.load(store).to(device).eval() if self.train is not None else None
         collab = _collab(self.collab, store)
         collab = collab.to(device) if collab is not None else None
-        job = partial(RankJob, k=self.k, beams=self.beams, seed=self.seed, policy=policy, collab=collab)
-        fitted = ranker.fit(data)
+        base = None
+        if "base" in ranker.needs and self.train is not None:
+            base = self.train.policy(store).to(device).eval()
+        job = partial(
+            RankJob,
+            k=self.k,
+            beams=self.beams,
+            seed=self.seed,
+            length_penalty=self.length_penalty,
+            policy=policy,
+            collab=collab,
+            base=base,
+        )
         test = data.test.head(self.limit_users)
+        if data.protocol == "distribution":
+            return self._draw(ranker, policy, len(test), folder)
+        fitted = ranker.fit(data)
         items = np.full((len(test), self.k), -1, np.int64)
         scores = np.full((len(test), self.k), -np.inf, np.float32)
         start, done = time.perf_counter(), 0
@@ -354,6 +388,28 @@ class Rank(Stage):
         pq.write_table(pa.table(table), folder / "ranked.parquet")
         _write_cost(folder, rank_s_per_1000=1000 * (time.perf_counter() - start) / max(len(test), 1))
 
+    def _draw(self, ranker: Any, policy: Any, n: int, folder: Path) -> None:
+        """Write n items drawn from the policy in place of lists, and the probability of every item."""
+        from rlrecbench.method import Ranker
+        from rlrecbench.policy.generate import generate, probabilities
+
+        if policy is None or type(ranker).rank is not Ranker.rank:
+            raise BenchError(
+                f"data set {self.data.dataset} has 'titles', so items are drawn from a trained policy, and "
+                f"{self.method} ranks by other means; give it a data set without 'titles', or leave it out"
+            )
+        start = time.perf_counter()
+        drawn = generate(policy, n, self.seed)
+        table = {
+            "row": np.arange(n, dtype=np.int32),
+            "rank": np.ones(n, np.int32),
+            "item": drawn.items,
+            "score": drawn.logp,
+        }
+        pq.write_table(pa.table(table), folder / "ranked.parquet")
+        np.save(folder / "exact.npy", probabilities(policy))
+        _write_cost(folder, rank_s_per_1000=1000 * (time.perf_counter() - start) / max(n, 1))
+
 
 @stage
 @dataclass(frozen=True)
@@ -361,19 +417,12 @@ class Score(Stage):
     """Compute metrics, per user and per list, from ranked lists."""
 
     name: ClassVar[str] = "score"
+    young: ClassVar[frozenset[str]] = frozenset({"collab"})
 
     rank: Rank
     metrics: tuple[str, ...]
     definitions: int = field(default=1)  # bumped when a metric's definition changes
     collab: Collaborate | None = None  # where a metric needs it
-
-    @cached_property
-    def identity(self) -> Json:
-        """What the key is the hash of; without a collaborative model as if there were no such field."""
-        identity: Json = super().identity
-        if self.collab is None:
-            del identity["fields"]["collab"]
-        return identity
 
     @property
     def label(self) -> str:
@@ -381,7 +430,10 @@ class Score(Stage):
         return f"score {self.rank.label.partition(' ')[2]}"
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        """Write ``metrics.json``, ``users.parquet`` and ``ranked.parquet`` with the data set's own ids."""
+        """Write ``metrics.json``, ``users.parquet`` and ``ranked.parquet`` with the data set's own ids.
+
+        Where a distribution was fitted, ``titles.parquet`` holds it beside what the policy draws and gives.
+        """
         from rlrecbench.metrics import Lists, Reference, audit, evaluate, parse
 
         data = self.rank.data.load(store)
@@ -394,7 +446,7 @@ class Score(Stage):
         scores[table["row"], table["rank"] - 1] = table["score"]
         specs = [parse(m) for m in self.metrics]
         needs = {spec.metric.needs for spec in specs}
-        leaf = self._leaves(store)
+        leaf, fit = self._leaves(store), self._fit(data, store)
         lists = Lists(
             ranked,
             test.target,
@@ -402,6 +454,7 @@ class Score(Stage):
             leaf,
             probability=self._probability(ranked, scores, leaf) if "probability" in needs else None,
             collab=self._collab_scores(ranked, store) if "collab" in needs else None,
+            fit=fit,
         )
         result = evaluate(lists, specs)
         item_ids = data.items["item_id"].to_numpy()
@@ -416,6 +469,11 @@ class Score(Stage):
         own["item_id"] = np.where(valid, item_ids[np.where(valid, table["item"], 0)], "")
         own["score"] = table["score"].astype("float32")
         own.to_parquet(folder / "ranked.parquet", index=False)
+        if fit is not None:
+            titles = data.items[["item_id", "title", "weight"]].assign(
+                sampled=lists.items(1), floor=np.bincount(test.target, minlength=data.n_items), exact=fit.exact
+            )
+            titles.to_parquet(folder / "titles.parquet", index=False)
         numbers = {name: None if np.isnan(value) else value for name, value in result.values.items()}
         out = {"metrics": numbers, "audit": audit(lists)}
         (folder / "metrics.json").write_text(json.dumps(out, indent=1, allow_nan=False))
@@ -423,9 +481,21 @@ class Score(Stage):
     def _leaves(self, store: Store) -> Any:
         if self.rank.train is None:
             return None
-        from rlrecbench.backbones import load_catalogue
+        from rlrecbench import identifiers
 
-        return load_catalogue(store.path(self.rank.train.ids)).leaf_of
+        return identifiers.read(store.path(self.rank.train.ids)).catalogue().leaf_of
+
+    def _fit(self, data: Dataset, store: Store) -> Any:
+        """What is known of a policy that was fitted to a distribution; None for recommendations."""
+        if data.protocol != "distribution" or self.rank.train is None:
+            return None
+        from rlrecbench import identifiers
+        from rlrecbench.metrics import Fit
+
+        catalogue = identifiers.read(store.path(self.rank.train.ids)).catalogue()
+        paths, end = catalogue.paths, catalogue.terminator
+        exact = np.load(store.path(self.rank) / "exact.npy", allow_pickle=False)
+        return Fit(exact, paths if end is None else np.where(paths == end, -1, paths))
 
     def _probability(self, ranked: Ints, scores: Floats, leaf: Ints | None) -> Floats | None:
         """Probability of each listed item: its path's, shared equally by the items of the path, [U, K].
@@ -435,7 +505,7 @@ class Score(Stage):
         """
         from rlrecbench.method import Ranker, methods
 
-        if leaf is None or methods[self.rank.method].rank is not Ranker.rank:
+        if leaf is None or methods[self.rank.method].rank is not Ranker.rank or self.rank.length_penalty:
             return None
         sharing = np.bincount(leaf)[leaf]
         return np.asarray(np.exp(scores) / sharing[np.maximum(ranked, 0)])

@@ -43,7 +43,8 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = False  # keeps its work folder from one try to the next
     scratch: ClassVar[tuple[str, ...]] = ()  # patterns of what a resumable stage needs only until it is published
-    free: ClassVar[frozenset[str]] = frozenset()
+    free: ClassVar[frozenset[str]] = frozenset()  # fields that change how, not what
+    young: ClassVar[frozenset[str]] = frozenset()  # fields that came later; no part of the identity at their default
 
     @abstractmethod
     def run(self, folder: Path, store: "Store", report: Report) -> None:
@@ -60,7 +61,8 @@ class Stage(ABC):
         own: dict[str, Any] = {}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            if f.name not in self.free:
+            young = f.name in self.young and value == f.default
+            if f.name not in self.free and not young:
                 own[f.name] = {"key": value.key} if isinstance(value, Stage) else plain(value)
         return {"stage": self.name, "version": self.version, "fields": own}
 

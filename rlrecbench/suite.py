@@ -14,11 +14,22 @@ import yaml
 from rlrecbench import registry
 from rlrecbench.backbones import Backbone, backbones
 from rlrecbench.collab import SASRec
-from rlrecbench.config import Count, Positive, build, nearest, parse_yaml, plain, read_yaml
+from rlrecbench.config import Count, Positive, Weight, build, nearest, parse_yaml, plain, read_yaml
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
 from rlrecbench.errors import BenchError, ConfigError, UnknownNameError
-from rlrecbench.identifiers import AnyIds, FileIds, LetterIds, ReleasedIds, RKMeansIds, features, index
+from rlrecbench.identifiers import (
+    AnyIds,
+    FileIds,
+    LetterIds,
+    ReleasedIds,
+    RKMeansIds,
+    TitleIds,
+    features,
+    index,
+    models,
+    portable_ids,
+)
 from rlrecbench.method import FineTune, Ranker, check_declarations, methods
 from rlrecbench.metrics import parse
 from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train
@@ -47,6 +58,7 @@ class RankSettings:
     """How lists are made."""
 
     beams: Count = 20  # width of the trie search; LETTER
+    length_penalty: Weight = 0.0  # a path's score is divided by its tokens to this power; 0 as D3, BIGRec has 1
     k: Count = 10  # length of the lists
     batch: Count = 128  # prompts per pass; changes how fast, not what
 
@@ -271,6 +283,7 @@ class _Expansion:
             seed=seed,
             k=self.suite.rank.k,
             beams=self.suite.rank.beams,
+            length_penalty=self.suite.rank.length_penalty,
             limit_users=self.limit_users,
             train=self._train(backbone, entry, seed) if backbone is not None else None,
             collab=self._collab(seed) if "collab" in build(cls, settings, entry.where).needs else None,
@@ -295,13 +308,14 @@ class _Expansion:
             data=self.data,
             ids=self._ids(spec),
             backbone=backbone.name,
-            backbone_settings=plain(replace(spec, ids=_portable(spec.ids))),  # type: ignore[type-var]
+            backbone_settings=plain(spec.portable()),
             backbone_code=code_of(type(spec), self.suite.plugins),
             method=entry.name,
             settings=settings,
             code=code_of(cls, self.suite.plugins),
             budget=budget,
             beams=self.suite.rank.beams,
+            length_penalty=self.suite.rank.length_penalty,
             seed=seed,
             start=parent,
             collab=self._collab(seed) if "collab" in needs else None,
@@ -315,6 +329,10 @@ class _Expansion:
 
     def _ids(self, spec: Backbone) -> Identify:
         ids, place, source, text, collab = spec.ids, "", "", None, None
+        if isinstance(ids, TitleIds):
+            place = models.resolved(ids.model, self.suite.path.parent)
+            noun = "" if ids.noun else spec_of(self.dataset.name, [self.folder.parent]).noun
+            return Identify(self.data, plain(portable_ids(ids)), models.source(place), noun=noun, place=place)
         if isinstance(ids, (ReleasedIds, FileIds)):
             path = (
                 index.locate(self.suite.path.parent, ids.path)
@@ -326,14 +344,14 @@ class _Expansion:
             text = self._embed(ids.features, ids.dim, ids.seed)
         if isinstance(ids, LetterIds) and ids.alignment > 0:
             collab = Collaborate(self.data, {**self.suite.collab, "hidden": ids.latent}, ids.seed, self.device)
-        return Identify(self.data, plain(_portable(ids)), source, text, collab, place, self.device)
+        return Identify(self.data, plain(portable_ids(ids)), source, text, collab, place=place, device=self.device)
 
     def _embed(self, name: str, dim: int, seed: int) -> Embed:
         place = features.resolved(name, self.suite.path.parent)
         own = name != "tfidf-svd"
         return Embed(
             data=self.data,
-            features=_nameless(name),
+            features=features.nameless(name),
             source=features.source(place),
             dim=0 if own else dim,
             seed=0 if own else seed,
@@ -371,22 +389,6 @@ def resolve(suite: Suite, entry: Entry, dataset: str, backbone: str, seed: int) 
     defaults = dict(cls.budget) if trained else {}  # type: ignore[attr-defined]
     merged = build(Budget, {**suite.train, **defaults, **budget}, entry.where)
     return settings, plain(merged)
-
-
-def _portable(ids: AnyIds) -> AnyIds:
-    """The settings without what stages know better: of files their checksums, of features their own width."""
-    if isinstance(ids, FileIds):
-        return replace(ids, path="index.json")
-    if isinstance(ids, ReleasedIds):
-        return ids
-    own = ids.features != "tfidf-svd"
-    return replace(ids, features=_nameless(ids.features), dim=type(ids)().dim if own else ids.dim)
-
-
-def _nameless(name: str) -> str:
-    """A features spec without the path in it."""
-    kind = features.parse(name).kind
-    return {"file": "file:vectors.npy", "folder": "sentence-transformers:./model"}.get(kind, name)
 
 
 def code_of(cls: type[Ranker] | type[Backbone], plugins: Sequence[Path] = ()) -> str:
@@ -534,11 +536,14 @@ def _check_ids(suite: Suite, entry: Entry) -> None:
     try:
         if isinstance(ids, FileIds):
             index.read(index.locate(base, ids.path), None, ids.codes, ids.content)
+        elif isinstance(ids, TitleIds):
+            models.source(models.resolved(ids.model, base))
         elif not isinstance(ids, ReleasedIds):
             features.check_files(features.resolved(ids.features, base))
     except BenchError as e:
         key = "path" if isinstance(ids, FileIds) else "features"
-        raise ConfigError(f"{where}.{key}: {e}") from e
+        place = f"{entry.where}.model" if isinstance(ids, TitleIds) else f"{where}.{key}"
+        raise ConfigError(f"{place}: {e}") from e
     if isinstance(ids, LetterIds) and ids.alignment > 0 and ids.latent % suite.collab["heads"]:
         raise ConfigError(
             f"{where}.latent: {ids.latent} is the width of the SASRec that codes are aligned with, so it must be a "

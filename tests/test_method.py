@@ -71,6 +71,35 @@ def test_popular_draws_follow_popularity() -> None:
     assert chisquare(counts[allowed], weights / weights.sum() * counts.sum()).pvalue > 1e-4
 
 
+def test_rarer_draws_are_distinct_allowed_and_strictly_less_frequent() -> None:
+    """Frequencies repeat, so some items are as frequent as the target; a target of the lowest has nothing below it."""
+    prompts, target = PROBE.prompts()
+    frequency = torch.arange(N) % 7
+    draw = Draw(prompts, target, POLICY, generator(7, "t"), torch.ones(N), frequency=frequency)
+    few, all_ = draw.rarer(2), draw.rarer(N + 3)
+    assert all_.shape == (24, N + 3)
+    for row in range(24):
+        below = {i for i in _allowed(draw, row) if frequency[i] < frequency[target[row]]}
+        assert sorted(i for i in all_[row].tolist() if i >= 0) == sorted(below)
+        got = [i for i in few[row].tolist() if i >= 0]
+        assert set(got) <= below
+        assert len(set(got)) == len(got) == min(2, len(below))
+    assert (few[frequency[target] == 0] == -1).all()
+    assert (frequency[target] == 0).any()
+
+
+def test_rarer_draws_are_uniform() -> None:
+    """The target is more frequent than about half of the items, without history; they come up equally often."""
+    prompts = Prompts("train", torch.zeros(3000, dtype=torch.int64), torch.full((3000, 1), -1))
+    target = torch.full((3000,), N // 2)
+    draw = Draw(prompts, target, POLICY, generator(8, "t"), torch.arange(N))
+    counts = np.bincount(draw.rarer(1)[:, 0].numpy(), minlength=N)
+    leaf = POLICY.catalogue.leaf_of
+    below = [i for i in range(N // 2) if leaf[i] != leaf[N // 2]]
+    assert counts.sum() == counts[below].sum() == 3000
+    assert chisquare(counts[below]).pvalue > 1e-4
+
+
 def test_hard_draws_come_from_the_band() -> None:
     draw = _draw(3)
     items = draw.hard(3, 0.0, 0.1)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rlrecbench.conformance import Probe
+from rlrecbench.data.groups import popularity_groups
 from rlrecbench.method import Draw, FineTune, Prompts
-from rlrecbench.metrics.reference import popularity_groups
 from rlrecbench.rewards import rewards
 from rlrecbench.seeds import generator
 
@@ -39,6 +39,8 @@ def _by_hand(name: str, row: int, item: int) -> float:
     popularity = PROBE.data.popularity
     if name == "rank-shaped":  # two places, 0 and 1; the item is at place 1
         return 0.0 if item == target else -(1 / math.log2(3)) / (1 + 1 / math.log2(3))
+    if name == "frequency":
+        return float((popularity[item] - popularity.min()) / (popularity.max() - popularity.min()))
     if name == "group-balanced":
         return _balance(popularity.tolist())[item]
     return float(1 - popularity[item] / popularity.max())
@@ -104,6 +106,13 @@ def test_rank_penalties_with_gaps_and_without_the_target() -> None:
 
 def test_a_row_without_items_earns_nothing() -> None:
     assert rewards["rank-shaped"](_draw([7], [1] * 96), torch.full((1, 3), -1)).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_frequency_is_scaled_by_the_rarest_and_the_most_frequent() -> None:
+    """Frequencies 3, 9, 5 between 3 and 9: 0, 1, 1/3. Equal ones all get 0."""
+    items = torch.tensor([[0, 1, 2, -1]])
+    assert rewards["frequency"](_draw([0], [3, 9, 5]), items)[0].tolist() == pytest.approx([0, 1, 1 / 3, 0])
+    assert rewards["frequency"](_draw([0], [4, 4, 4]), items)[0].tolist() == [0.0] * 4
 
 
 def test_group_balance_by_hand() -> None:

@@ -5,7 +5,6 @@ whose candidates are drawn ahead, the draw (and a reference's log-probabilities 
 before the clock starts. All gradient steps of one draw belong to one step. Float32, dropout as the method says.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -83,13 +82,13 @@ class Training:
         self.method, self.world = method, world
         budget = build(Budget, dict(method.budget), "budget")
         policy = world.policy()
-        reference = copy.deepcopy(policy).requires_grad_(False).eval() if method.reference is not None else None
+        reference = policy.frozen() if method.reference is not None else None
         self.learner = Learner(policy, method, reference)
         self.optimizer = torch.optim.AdamW(
             self.learner.parameters(), lr=budget.lr, weight_decay=budget.weight_decay, fused=True
         )
         self.clip = budget.clip
-        self.seed = 0
+        self.seed, self.fitted = 0, method.fit(world.data)
         first = self.draw(begin=True)
         self.pool = None if method.redraw == 0 else first
 
@@ -97,7 +96,7 @@ class Training:
         """Draw for the batch, as the training loop does."""
         self.seed += 1
         self.learner.eval()
-        draw = self.world.draw(self.learner.policy, self.seed)
+        draw = self.world.draw(self.learner.policy, self.seed, self.fitted)
         drawn, kept = draw_batch(self.learner, draw, begin)
         return Batch(drawn, draw.prompts, kept, draw.epoch, draw.progress, None)
 

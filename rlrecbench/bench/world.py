@@ -4,14 +4,17 @@ import gzip
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.collab import Collab
+from rlrecbench.data.frame import Dataset, Examples
 from rlrecbench.method import Draw, Prompts
 from rlrecbench.policy.base import Policy
 from rlrecbench.policy.t5 import PRESETS, T5Policy, T5Shape
@@ -54,6 +57,10 @@ class World:
             {"train": torch.randn(prompts, HIDDEN, generator=made)},
         )
         self.text = normalize(torch.randn(N, TEXT, generator=made))
+        rows = Examples.make([*range(prompts)], [*self.prompts.history.numpy()], self.target.tolist())
+        ids = [str(i) for i in range(N)]
+        items = pd.DataFrame({"item_id": ids, "title": ids, "text": ids})
+        self.data = Dataset("bench", "examples", items, np.array(ids[:prompts]), rows, rows, rows, {}, "bench")
 
     def policy(self) -> T5Policy:
         """A fresh policy, the same at every call."""
@@ -61,11 +68,11 @@ class World:
             torch.manual_seed(0)
             return T5Policy(self.catalogue, self.shape)
 
-    def draw(self, policy: Policy, seed: int) -> Draw:
-        """The batch, in the middle of the second epoch."""
+    def draw(self, policy: Policy, seed: int, fitted: Any = None) -> Draw:
+        """The batch, in the middle of the second epoch, for a method that fitted this to the data."""
         return Draw(
             self.prompts, self.target, policy, generator(seed, "bench"), self.popularity, progress=0.5, epoch=1,
-            collab=self.collab, frequency=self.frequency, text=self.text,
+            collab=self.collab, frequency=self.frequency, text=self.text, fitted=fitted,
         )  # fmt: skip
 
 

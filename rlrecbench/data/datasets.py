@@ -36,6 +36,7 @@ class DatasetSpec:
             "6.70" stands for any number that rounds to it.
         source: Where data and published statistics come from.
         content: :func:`checksum` of the released files; "" where none is known.
+        noun: What a reader would call the items, in the plural.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DatasetSpec:
     published: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     content: str = ""
+    noun: str = "items"
 
 
 datasets: Registry[Callable[[], DatasetSpec]] = Registry("dataset")
@@ -143,6 +145,7 @@ def ml_100k() -> DatasetSpec:
         published=_printed("users 943  items 1682  interactions 100000  min_length 20"),
         source="GroupLens, MovieLens 100K README; files of recbole 1.2.1",
         content="0c4467a208074381b746949dbf815fbf725cfe5f790efc9ed58e81eded22b33a",
+        noun="movies",
     )
 
 
@@ -162,6 +165,7 @@ def beauty() -> DatasetSpec:
         """),
         source="S3-Rec, LETTER and IDGenRec on GitHub; data card; counts of the released files",
         content="54632de5777f86fdb53fe4578592511dfd03c8254661d7bafefbc83f5c64c5d0",
+        noun="beauty products",
     )
 
 
@@ -181,6 +185,7 @@ def yelp() -> DatasetSpec:
         """),
         source="S3-Rec and LETTER on GitHub; data card; counts of the released files",
         content="fcf2725c6e65fbb8f74c645abc764d7c95e410f5aa16fd571e354bca9d763e2d",
+        noun="places",
     )
 
 
@@ -196,6 +201,7 @@ def instruments() -> DatasetSpec:
         """),
         source="LETTER on GitHub; data card (the 24773 and 9923 often quoted count a padding entry each)",
         content="9a4023a37b55d3451ecb96a1b4457f60d78eb94390eb6b2ca02b791b0adb0cb5",
+        noun="musical instruments",
     )
 
 
@@ -215,6 +221,7 @@ def cds_and_vinyl() -> DatasetSpec:
             test_titles_unseen_percent 0.36  test_titles_in_history_percent 3.09
         """,
         "e6b8937f1f43fe2858914889ea70e69b8ee103b5d9125f3bb4273eb063719c24",
+        "music albums",
     )
 
 
@@ -234,6 +241,7 @@ def video_games() -> DatasetSpec:
             test_titles_unseen_percent 6.98  test_titles_in_history_percent 2.85
         """,
         "a6c0fddeca2c3c3c5d9094b8233e8da6ca1b8c7a7b797b4ce99a8cddf88e1227",
+        "video games",
     )
 
 
@@ -253,12 +261,13 @@ def movies_and_tv() -> DatasetSpec:
             test_titles_unseen_percent 4.81  test_titles_in_history_percent 1.86
         """,
         "70f59ffd35ff10a3abc4f5df16ea7c55c211a2d8bc18fc72a68dd4d88fb36918",
+        "movies and TV shows",
     )
 
 
-def _flower(name: str, title: str, published: str, content: str) -> DatasetSpec:
+def _flower(name: str, title: str, published: str, content: str, noun: str) -> DatasetSpec:
     source = "Mr-Peach0301/Flower on GitHub; data card; counts of the released files"
-    return DatasetSpec(name, title, "examples", 10, _printed(published), source, content)
+    return DatasetSpec(name, title, "examples", 10, _printed(published), source, content, noun)
 
 
 def _printed(figures: str) -> Mapping[str, str]:

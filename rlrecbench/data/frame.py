@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rlrecbench.data.groups import popularity_groups
+
 Ints = NDArray[np.int64]
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -49,12 +51,14 @@ class Examples:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def padded(self, rows: Ints) -> Ints:
-        """Histories of some rows, oldest first, filled up with -1 on the right: [B, H]."""
+        """Histories of some rows, oldest first, filled up with -1 on the right: [B, H], with H at least 1."""
         lengths = self.lengths[rows]
         width = int(lengths.max(initial=1))
         at = self.offsets[rows][:, None] + np.arange(width)
         inside = np.arange(width) < lengths[:, None]
-        return np.where(inside, self.values[np.minimum(at, max(len(self.values) - 1, 0))], -1)
+        if not len(self.values):
+            return np.full(inside.shape, -1)
+        return np.where(inside, self.values[np.minimum(at, len(self.values) - 1)], -1)
 
     def head(self, n: int | None) -> "Examples":
         """The first n rows (all of them for None)."""
@@ -102,9 +106,11 @@ class Dataset:
 
     Attributes:
         name: Registered name.
-        protocol: "leave-one-out" (one test row per user) or "examples" (released rows).
+        protocol: "leave-one-out" (one test row per user), "examples" (released rows) or "distribution" (titles to
+            draw in proportion to a weight, without histories).
         items: One row per item, indexed 0..N-1: ``item_id`` (the data set's own id), ``title`` (the name that
-            metrics use: title, else text_id, else item_id) and ``text`` (all there is to say about the item).
+            metrics use: title, else text_id, else item_id) and ``text`` (all there is to say about the item);
+            with "distribution" also ``weight``, the occurrences that are to be fitted.
         users: The data set's own user ids, [number of users].
         train: Training pairs, in file order; for leave-one-out every prefix of the training region.
         valid: Validation examples.
@@ -143,8 +149,10 @@ class Dataset:
         """Occurrences of each item in the training *region* (targets and first history items), [N].
 
         Every training interaction counts once: the targets of all pairs plus, for each user, the items of
-        the user's first pair's history.
+        the user's first pair's history. With "distribution" it is the items' weight.
         """
+        if self.protocol == "distribution":
+            return self._weight
         counts = np.bincount(self.train.target, minlength=self.n_items)
         first = np.unique(self.train.user, return_index=True)[1]
         heads = np.concatenate([self.train.history(r) for r in first]) if len(first) else np.zeros(0, np.int64)
@@ -154,9 +162,26 @@ class Dataset:
     def frequency(self) -> Ints:
         """Occurrences of each item in the history lists of the training pairs, every window counted, [N].
 
+        With "distribution", where nothing has a history, it is the items' weight.
+
         Source: Flower's popularity files.
         """
+        if self.protocol == "distribution":
+            return self._weight
         return np.bincount(self.train.values, minlength=self.n_items).astype(np.int64)
+
+    @cached_property
+    def groups(self) -> Ints:
+        """Popularity group of each item's title, 0 the most popular, as the fairness metrics cut them, [N].
+
+        Equal titles count as one; titles that no training history names are in group 7.
+        """
+        title_of, distinct = pd.factorize(self.items["title"])
+        return popularity_groups(title_of[self.train.values], len(distinct))[title_of]
+
+    @property
+    def _weight(self) -> Ints:
+        return np.array(self.items["weight"], np.int64)
 
     def write(self, folder: Path) -> None:
         """Write parquet files and ``dataset.json``."""

@@ -7,6 +7,8 @@ only the test row, with n = 3 test and validation, and training pairs begin with
 Source: the protocol of LETTER, TIGER, S3-Rec and LC-Rec.
 
 Examples: the released rows, in the order of the files. Source: Flower.
+
+With ``titles`` either becomes the most frequent titles without histories (:mod:`rlrecbench.data.distribution`).
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from rlrecbench.config import Count
 from rlrecbench.data.datasets import checksum, locate, source_names, spec_of
+from rlrecbench.data.distribution import distribution
 from rlrecbench.data.frame import Dataset, Examples, Ints
 from rlrecbench.data.readers import find_file, read_atomic
 from rlrecbench.errors import ConfigError, DataError
@@ -34,11 +37,17 @@ class DataOptions:
 
     max_history: Count | None = None  # newest items kept of each history; None: the protocol's 20 or 10
     last: Count | None = None  # newest interactions kept of each user before splitting; None: all
+    titles: Count | None = None  # fit the distribution of so many most frequent titles, without histories; Flower RQ1
+    rows: Count = 6400  # training rows where ``titles`` is given; Flower's RQ1 code, for 100 titles
 
     def __post_init__(self) -> None:
-        for name, value in (("max_history", self.max_history), ("last", self.last)):
+        for name, value in (("max_history", self.max_history), ("last", self.last), ("rows", self.rows)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}, it must be at least 1")
+        if self.titles is not None and self.titles < 2:
+            raise ConfigError(f"titles is {self.titles}, a distribution needs at least 2")
+        if self.titles is None and self.rows != DataOptions.rows:
+            raise ConfigError(f"rows is {self.rows}, but only a distribution has rows to draw; give 'titles' too")
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,8 @@ def prepare(name: str, options: DataOptions, dirs: Sequence[Path]) -> Dataset:
         dirs: Data folders, from :func:`rlrecbench.data.datasets.data_dirs`.
 
     Raises:
-        DataError: A file is missing or broken, an item is not in the item file, or nothing is left to train
-            or test on.
+        DataError: A file is missing or broken, an item is not in the item file, nothing is left to train or test
+            on, or there are fewer titles than asked for.
         ConfigError: The options do not suit the protocol.
     """
     spec, folder = spec_of(name, dirs), locate(name, dirs)
@@ -86,7 +95,8 @@ def prepare(name: str, options: DataOptions, dirs: Sequence[Path]) -> Dataset:
                 f"least four interactions (last: {options.last}), released examples a row in train and test"
             )
     settings = {"max_history": max_history, "last": options.last}
-    return Dataset(name, spec.protocol, items, users, *parts, settings=settings, checksum=checksum(name, folder))
+    data = Dataset(name, spec.protocol, items, users, *parts, settings=settings, checksum=checksum(name, folder))
+    return data if options.titles is None else distribution(data, options.titles, options.rows)
 
 
 def read_interactions(name: str, folder: Path, last: int | None = None) -> tuple[pd.DataFrame, Interactions]:

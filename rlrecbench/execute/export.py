@@ -40,6 +40,8 @@ def export(cell: Cell, results: Path, store: Store) -> None:
     """
     folder, scored = cell.folder(results), store.path(cell.score)
     files = {name: scored / name for name in ("users.parquet", "ranked.parquet")}
+    if (scored / "titles.parquet").exists():
+        files["titles.parquet"] = scored / "titles.parquet"
     if cell.score.rank.train is not None:
         files["train.jsonl"] = store.path(cell.score.rank.train) / "train.jsonl"
     try:

@@ -44,7 +44,9 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
         stages = _stages(here, store)
         folder = results / "identifiers" / dataset
         picture = folder.with_name(f"{dataset}.png")
-        if _drop_stale({c.backbone: t.ids.key for c in here if (t := c.score.rank.train) is not None}, folder):
+        if _drop_stale(
+            {c.backbone: t.ids.key for c in here if (t := c.score.rank.train) is not None and _codes(t.ids)}, folder
+        ):
             picture.unlink(missing_ok=True)
         if stages and not _is_current(stages, folder, picture):
             try:
@@ -78,9 +80,13 @@ def _stages(cells: Sequence[Cell], store: Store) -> dict[str, Identify]:
     found: dict[str, Identify] = {}
     for cell in cells:
         train = cell.score.rank.train
-        if train is not None and store.has(train.ids) and store.has(train.ids.data):
+        if train is not None and _codes(train.ids) and store.has(train.ids) and store.has(train.ids.data):
             found.setdefault(cell.backbone, train.ids)
     return found
+
+
+def _codes(stage: Identify) -> bool:
+    return bool(stage.settings["kind"] != "titles")
 
 
 def _is_current(stages: dict[str, Identify], folder: Path, picture: Path) -> bool:

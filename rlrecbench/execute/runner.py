@@ -14,6 +14,7 @@ from rlrecbench.execute import export
 from rlrecbench.execute.identifiers import export_identifiers
 from rlrecbench.execute.local import Failure, Policy, execute
 from rlrecbench.report import write_reports
+from rlrecbench.report.fitting import draw_fits
 from rlrecbench.results import Results
 from rlrecbench.results import load as load_results
 from rlrecbench.stages import Score
@@ -157,7 +158,7 @@ def run(suite: str, options: Options) -> Done:
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
     results = load_results(folder) if any(export.is_exported(cell, folder) for cell in cells) else None
-    written = write_reports(results) if results is not None else []
+    written = [*write_reports(results), *draw_fits(results)] if results is not None else []
     written += export_identifiers(planned.whole, folder, store)
     return Done(results, folder, report.computed, report.seconds, failures, written)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlrecbench.identifiers.codes import Identifiers, deduplicated
 from rlrecbench.identifiers.settings import (
     AnyIds,
+    CodeIds,
     FileIds,
     IdSettings,
     LetterIds,
@@ -19,16 +20,21 @@ from rlrecbench.identifiers.settings import (
     ReleasedIds,
     RKMeansIds,
     RQVAEIds,
+    TitleIds,
     id_settings,
     or_kind,
+    portable_ids,
 )
 from rlrecbench.store import Report, silent
 
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from rlrecbench.identifiers.titles import Titles
+
 __all__ = [
     "AnyIds",
+    "CodeIds",
     "FileIds",
     "IdSettings",
     "Identifiers",
@@ -37,11 +43,27 @@ __all__ = [
     "RKMeansIds",
     "RQVAEIds",
     "ReleasedIds",
+    "TitleIds",
     "deduplicated",
     "id_settings",
     "identify",
     "or_kind",
+    "portable_ids",
+    "read",
 ]
+
+
+def read(folder: Path) -> "Identifiers | Titles":
+    """Read published identifiers, codes or titles.
+
+    Raises:
+        StoreError: A file is missing or broken.
+    """
+    if not (folder / "titles.json").is_file():
+        return Identifiers.read(folder)
+    from rlrecbench.identifiers.titles import Titles
+
+    return Titles.read(folder)
 
 
 def identify(

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlrecbench.errors import StoreError
+
+if TYPE_CHECKING:
+    from rlrecbench.catalogue import Catalogue  # torch
 
 Ints = NDArray[np.int64]
 
@@ -54,6 +57,12 @@ class Identifiers:
         """Token ids, [N, L]: 1 + the sizes of the levels before + the code."""
         offset = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         return (1 + offset + self.codes).astype(np.int64)
+
+    def catalogue(self) -> "Catalogue":
+        """Items, paths and trie."""
+        from rlrecbench.catalogue import Catalogue
+
+        return Catalogue(self.paths(), self.vocab, content=self.content)
 
     @cached_property
     def group(self) -> Ints:

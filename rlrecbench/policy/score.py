@@ -5,8 +5,10 @@ reached so far, the measure that masked sampling draws from. ``vocab = trie + le
 log-probability that the vocabulary measure gives to the legal children together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -15,11 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from rlrecbench.policy.base import Encoded, Policy
 
+Run = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # fan, states, nodes and tokens of R rows -> [n, R]
 CHUNK = 1 << 26  # logits held at a time (256 MiB); beyond, they are computed again in the backward pass
 
 
 class Options(NamedTuple):
-    """What can follow R nodes of one depth, padded to the widest fan M at that depth.
+    """What can follow R nodes, padded to a fan of M children.
 
     Attributes:
         nodes: Children in the order of their tokens, [R, M].
@@ -42,24 +45,22 @@ def options(
     policy: Policy,
     states: Tensor,
     nodes: Tensor,
-    depth: int,
+    fan: int,
     *,
     taken: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Options:
-    """Evaluate the children of nodes of one depth.
+    """Evaluate the children of nodes.
 
     Args:
         policy: The backbone.
         states: State at each node, [R, D].
         nodes: Nodes, [R]; a leaf has no children.
-        depth: Their depth (leaves may be shallower).
+        fan: Children M of the node that has most of them, such as :meth:`Catalogue.fan` of their depth.
         taken: Tokens whose logits are wanted too, [R].
         temperature: Divides the logits.
     """
     trie = policy.trie
-    levels = policy.catalogue.trie.levels
-    fan = int(policy.catalogue.trie.n_children[levels[depth] : levels[depth + 1]].max())
     at = trie.first[nodes].unsqueeze(-1) + torch.arange(fan, device=nodes.device)
     absent = at >= trie.first[nodes + 1].unsqueeze(-1)
     at = at.clamp(max=len(trie.token) - 1)
@@ -144,20 +145,13 @@ class TokenScores:
     @torch.no_grad()
     def entropy(self) -> Tensor:
         """Entropy of the legal children at each node before a token, in nats, trie measure; without gradient."""
-        out = torch.zeros_like(self.states[..., 0], dtype=torch.float32)
-        for depth in range(out.shape[2]):
-            there = self.present[:, :, depth] & (self.nodes[:, :, depth] >= 0)
-            rows = max(1, CHUNK // self.policy.catalogue.vocab)
-            parts = zip(
-                self.states[:, :, depth][there].split(rows), self.nodes[:, :, depth][there].split(rows), strict=True
-            )
-            entropy = [out.new_zeros(0)]
-            for states, nodes in parts if there.any() else ():
-                found = options(self.policy, states, nodes, depth)
-                logp = found.logits - found.legal.unsqueeze(-1)
-                entropy.append(-torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1))
-            out[:, :, depth][there] = torch.cat(entropy)
-        return out
+
+        def run(fan: int, states: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
+            found = options(self.policy, states, nodes, fan)
+            logp = found.logits - found.legal.unsqueeze(-1)
+            return -torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1, keepdim=True).T
+
+        return torch.where(self.present & (self.nodes >= 0), self._each(run, 1)[0], 0.0)
 
     @cached_property
     def _lawful(self) -> Tensor:
@@ -169,36 +163,52 @@ class TokenScores:
     @cached_property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Logit of each token, log-sum-exp over the vocabulary and over the children, each [B, C, L]."""
+
+        def run(fan: int, states: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
+            found = options(self.policy, states, nodes, fan, taken=tokens)
+            return torch.stack([found.taken, found.every, found.legal])
+
         with torch.set_grad_enabled(self._grad):
-            levels = [self._level(depth) for depth in range(self.present.shape[2])]
-            taken, every, legal = torch.stack(levels, -1).view(3, *self.present.shape)
+            taken, every, legal = self._each(run, 3)
         return taken, every, legal
 
-    def _level(self, depth: int) -> Tensor:
-        """Score the tokens at one depth: [3, B * C]."""
+    def _each(self, run: Run, n: int) -> Tensor:
+        """Compute n numbers for every token that is there: [n, B, C, L].
+
+        Paths of one length go depth by depth. Else the tokens go by the number of brothers they have, so that the few
+        nodes with hundreds of children do not widen the many that have one.
+        """
+        catalogue, shape = self.policy.catalogue, self.present.shape
+        if catalogue.lengths.min() == catalogue.max_length:
+            levels = [self._level(run, n, depth) for depth in range(shape[2])]
+            return torch.stack(levels, -1).view(n, *shape)
+        rows = self.present.flatten().nonzero().squeeze(1)
+        states, nodes, tokens = (x.flatten(0, 2)[rows] for x in (self.states, self.nodes.clamp(min=0), self.paths))
+        children = self.policy.trie.first[nodes + 1] - self.policy.trie.first[nodes]
+        groups = [
+            (((children > low) & (children <= fan)).nonzero().squeeze(1), fan)
+            for low, fan in pairwise([-1, *catalogue.fans])
+        ]
+        scores = torch.cat([self._rows(run, fan, states[at], nodes[at], tokens[at]) for at, fan in groups], 1)
+        at = rows[torch.cat([at for at, _ in groups])]
+        return scores.new_zeros(n, self.present.numel()).index_copy(1, at, scores).view(n, *shape)
+
+    def _level(self, run: Run, n: int, depth: int) -> Tensor:
+        """Score the tokens at one depth: [n, B * C]."""
         present = self.present[:, :, depth].flatten()
         nodes = torch.where(present, self.nodes[:, :, depth].flatten(), 0).clamp(min=0)
         tokens = torch.where(present, self.paths[:, :, depth].flatten(), 0)
-        states = self.states[:, :, depth].flatten(0, 1)
-        if depth < self.policy.catalogue.lengths.min():
-            return self._rows(depth, states, nodes, tokens)
-        rows = present.nonzero().squeeze(1)
-        scores = self._rows(depth, states[rows], nodes[rows], tokens[rows])
-        return scores.new_zeros(3, len(present)).index_copy(1, rows, scores)
+        states, fan = self.states[:, :, depth].flatten(0, 1), self.policy.catalogue.fan(depth)
+        return self._rows(run, fan, states, nodes, tokens)
 
-    def _rows(self, depth: int, states: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """Score one token of each row [R], some rows at a time when the vocabulary is large: [3, R]."""
-
-        def run(states: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
-            found = options(self.policy, states, nodes, depth, taken=tokens)
-            return torch.stack([found.taken, found.every, found.legal])
-
+    def _rows(self, run: Run, fan: int, states: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
+        """Score one token of each row [R], some rows at a time when the vocabulary is large: [n, R]."""
         vocab = self.policy.catalogue.vocab
         if self.present.numel() * vocab <= CHUNK:
-            return run(states, nodes, tokens)
+            return run(fan, states, nodes, tokens)
         rows = max(1, CHUNK // vocab)
         chunks = zip(*(torch.split(x, rows) for x in (states, nodes, tokens)), strict=True)
-        return torch.cat([checkpoint(run, *chunk, use_reentrant=False) for chunk in chunks], 1)
+        return torch.cat([checkpoint(run, fan, *chunk, use_reentrant=False) for chunk in chunks], 1)
 
 
 def score(policy: Policy, encoded: Encoded, items: Tensor, paths: Tensor | None = None) -> TokenScores:

@@ -62,6 +62,22 @@ class Unmasked(NamedTuple):
     leaves: Tensor
 
 
+class Assistant(NamedTuple):
+    """Another distribution over the children of each node, mixed into a beam search.
+
+    A child's score is alpha * log p(child) + (1 - alpha) * (log_flow[child] - log_flow[its parent]).
+
+    Attributes:
+        alpha: Weight of the backbone, in [0, 1].
+        log_flow: Logarithm of the assistant's mass below each node of the trie, for each prompt, [B, nodes].
+
+    Source: D3 (Bao et al., 2024).
+    """
+
+    alpha: float
+    log_flow: Tensor
+
+
 class Exact(NamedTuple):
     """The whole distribution.
 
@@ -90,11 +106,20 @@ class Ranked(NamedTuple):
 
 @torch.no_grad()
 def beam(
-    policy: Policy, encoded: Encoded, width: int, *, measure: Measure = "vocab", temperature: float = 1.0
+    policy: Policy,
+    encoded: Encoded,
+    width: int,
+    *,
+    measure: Measure = "vocab",
+    temperature: float = 1.0,
+    length_penalty: float = 0.0,
+    assistant: Assistant | None = None,
 ) -> Found:
     """Find the best leaves by a beam search over the legal tokens.
 
-    Finished paths wait beside the beams and take none of their places. Ties go to the lower node id.
+    After n tokens the beams are the best unfinished beginnings of n tokens. Finished paths wait beside the beams and
+    take none of their places. A beam that cannot reach the list any more is dropped, which changes no list. Ties go
+    to the lower node id.
 
     Args:
         policy: The backbone.
@@ -102,30 +127,39 @@ def beam(
         width: Beams W.
         measure: What the scores are: published beams use "vocab".
         temperature: Divides the logits.
+        length_penalty: A path's score is its sum divided by its number of tokens to this power, 0 or more.
+        assistant: Another distribution over the children, mixed in.
 
     Source: Freitag and Al-Onaizan, 2017; constrained as in LETTER's evaluation.
     """
-    trie = policy.trie
-    states, cache = policy.start(encoded)
+    trie, longest = policy.trie, policy.catalogue.longest(policy.device)
+    lazy = measure == "trie"
+    walk = policy.walk(encoded, lazy)
+    states = walk.root
     nodes = torch.zeros(encoded.batch, 1, dtype=torch.long, device=states.device)
     scores = torch.zeros_like(nodes, dtype=torch.float32)
     leaves, leaf_scores = nodes[:, :0], scores[:, :0]
     for depth, (n_leaves, n_inner) in enumerate(_kinds(policy.catalogue)):
-        step = _options(policy, states, nodes, depth, temperature)
-        shape = (encoded.batch, nodes.shape[1], -1)
-        mass = step.every if measure == "vocab" else step.legal
-        totals = (scores.unsqueeze(-1) + (step.logits - mass.unsqueeze(-1)).view(shape)).flatten(1)
-        reached = step.nodes.view(encoded.batch, -1)
+        below = _children(policy, states, nodes, scores > -torch.inf, depth, measure, temperature, assistant)
+        totals = (scores.unsqueeze(-1) + below.scores).flatten(1)
+        reached = below.nodes.flatten(1)
         ended = trie.first[reached] == trie.first[reached + 1] if n_leaves and n_inner else None
         if n_leaves:
             new = totals if ended is None else totals.masked_fill(~ended, -torch.inf)
+            new = new / (depth + 1) ** length_penalty
             leaf_scores, leaves, _ = _best(torch.cat([leaf_scores, new], 1), torch.cat([leaves, reached], 1), width)
         if n_inner:
             going = totals if ended is None else totals.masked_fill(ended, -torch.inf)
             scores, nodes, at = _best(going, reached, min(width, n_inner))
-            tokens = step.tokens.view(encoded.batch, -1).gather(1, at)
-            nodes = nodes.masked_fill(scores == -torch.inf, 0)  # any node that has children
-            states, cache = policy.step(cache, tokens, at // (reached.shape[1] // shape[1]))
+            if leaves.shape[1] == width:
+                bound = scores / longest[nodes] ** length_penalty  # sums only fall, and no path is longer
+                scores = scores.masked_fill(bound < leaf_scores[:, -1:], -torch.inf)
+            live = scores > -torch.inf
+            if not live.any():
+                break
+            nodes = nodes.masked_fill(~live, 0)  # any node that has children
+            tokens = below.tokens.flatten(1).gather(1, at)
+            states = walk.go(nodes, tokens, at // below.nodes.shape[2], live & trie.forks[nodes] if lazy else live)
     missing = width - leaves.shape[1]
     leaves = leaves.masked_fill(leaf_scores == -torch.inf, -1)
     return Found(
@@ -135,9 +169,7 @@ def beam(
 
 
 @torch.no_grad()
-def beam_all(
-    policy: Policy, history: Tensor, width: int, *, measure: Measure = "vocab", temperature: float = 1.0
-) -> Found:
+def beam_all(policy: Policy, history: Tensor, width: int, *, measure: Measure = "vocab") -> Found:
     """Encode and search any number of prompts, in blocks of similar length.
 
     Args:
@@ -145,7 +177,6 @@ def beam_all(
         history: Item numbers, oldest first, -1 on the right, [B, H].
         width: Beams W.
         measure: As in ``beam``.
-        temperature: As in ``beam``.
     """
     lengths = (history >= 0).sum(1)
     order = lengths.argsort(stable=True)
@@ -153,7 +184,7 @@ def beam_all(
     scores = torch.full((len(history), width), -torch.inf, device=policy.device)
     for rows in torch.split(order, _pick(policy, BLOCK_CPU, BLOCK_GPU)):
         encoded = policy.encode(history[rows, : int(lengths[rows[-1]])])
-        found = beam(policy, encoded, width, measure=measure, temperature=temperature)
+        found = beam(policy, encoded, width, measure=measure)
         leaves[rows], scores[rows] = found.leaves, found.scores
     return Found(leaves, scores)
 
@@ -171,26 +202,27 @@ def sample(
         generator: Source of the randomness; one number per draw and token.
         temperature: Divides the logits.
     """
-    states, cache = policy.start(encoded)
+    trie = policy.trie
+    walk = policy.walk(encoded, lazy=True)
+    states = walk.root
     nodes = torch.zeros(encoded.batch, 1, dtype=torch.long, device=states.device)
     parents = torch.zeros(encoded.batch, n, dtype=torch.long, device=states.device)
     total = torch.zeros_like(parents, dtype=torch.float32)
     for depth in range(policy.catalogue.max_length):
-        step = _options(policy, states, nodes, depth, temperature)
+        going = trie.first[nodes] < trie.first[nodes + 1]
+        if not going.any():
+            break
+        below = _children(policy, states, nodes, going, depth, "trie", temperature)
         # The first state serves all draws.
-        logp = (step.logits - step.legal.unsqueeze(-1)).view(*nodes.shape, -1).expand(-1, n, -1)
+        logp, reached, tokens = (x.expand(-1, n, -1) for x in (below.scores, below.nodes, below.tokens))
         uniform = torch.rand(logp.shape[:2], generator=generator, device=generator.device, dtype=torch.float64)
         mass = logp.double().exp().cumsum(-1)
         drawn = (mass <= (uniform.to(mass.device) * mass[..., -1]).unsqueeze(-1)).sum(-1, keepdim=True)
         drawn = drawn.clamp(max=logp.shape[-1] - 1)
-        going = step.legal.view(nodes.shape) > -torch.inf
         total = total + torch.where(going, logp.gather(-1, drawn).squeeze(-1), 0.0)
-        reached, tokens = (
-            x.view(*nodes.shape, -1).expand(-1, n, -1).gather(-1, drawn).squeeze(-1) for x in (step.nodes, step.tokens)
-        )
-        nodes = torch.where(going, reached, nodes)
+        nodes = torch.where(going, reached.gather(-1, drawn).squeeze(-1), nodes)
         if depth + 1 < policy.catalogue.max_length:
-            states, cache = policy.step(cache, tokens, parents)
+            states = walk.go(nodes, tokens.gather(-1, drawn).squeeze(-1), parents, trie.forks[nodes])
         parents = torch.arange(n, device=nodes.device).expand_as(nodes)
     return Sampled(nodes, total)
 
@@ -260,7 +292,7 @@ def _descend(policy: Policy, states: Tensor, cache: object, nodes: Ints, depth: 
     host, trie = policy.catalogue.trie, policy.trie
     B, W = states.shape[:2]
     at = torch.as_tensor(nodes, device=states.device)
-    step = _options(policy, states, at.expand(B, W), depth, 1.0)
+    step = _options(policy, states.flatten(0, 1), at.expand(B, W).flatten(), policy.catalogue.fan(depth), 1.0)
     counts = host.n_children[nodes]
     parents = np.repeat(np.arange(W), counts)
     slots = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -315,11 +347,57 @@ def _kinds(catalogue: Catalogue) -> list[tuple[int, int]]:
     return [(int((fan == 0).sum()), int((fan > 0).sum())) for fan in fans]
 
 
-def _options(policy: Policy, states: Tensor, nodes: Tensor, depth: int, temperature: float) -> Options:
-    """``options`` of [B, W] nodes, as many at a time as memory allows."""
+class _Children(NamedTuple):
+    """The children of W beams, padded to a fan of M: nodes, tokens and scores (-inf where there is none), [B, W, M]."""
+
+    nodes: Tensor
+    tokens: Tensor
+    scores: Tensor
+
+
+def _children(
+    policy: Policy,
+    states: Tensor,
+    nodes: Tensor,
+    live: Tensor,
+    depth: int,
+    measure: Measure,
+    temperature: float,
+    assistant: Assistant | None = None,
+) -> _Children:
+    """Score the children of the live ones of some nodes at one depth, [B, W]; the others' scores mean nothing.
+
+    In the trie measure an only child scores 0, and no state is looked at.
+    """
+    trie, fan = policy.trie, policy.catalogue.fan(depth)
+    read = (live & trie.forks[nodes] if measure == "trie" else live).flatten()
+    rows = read.nonzero().squeeze(1)
+    whole = len(rows) == len(read)
+    there = states.flatten(0, 1) if whole else states.flatten(0, 1)[rows]
+    found = _options(policy, there, nodes.flatten() if whole else nodes.flatten()[rows], fan, temperature)
+    scores = found.logits - (found.every if measure == "vocab" else found.legal).unsqueeze(-1)
+    if whole:
+        at, tokens = found.nodes, found.tokens
+    else:
+        first = trie.first[nodes.flatten()].unsqueeze(-1) + torch.arange(fan, device=nodes.device)
+        absent = first >= trie.first[nodes.flatten() + 1].unsqueeze(-1)
+        at = first.clamp(max=len(trie.token) - 1)
+        tokens = trie.token[at].clamp(min=0)
+        scores = scores.new_zeros(absent.shape).masked_fill(absent, -torch.inf).index_copy(0, rows, scores)
+    at, tokens, scores = (x.view(*nodes.shape, fan) for x in (at, tokens, scores))
+    if assistant is not None:
+        mass = assistant.log_flow.gather(1, at.flatten(1)).view_as(scores)
+        share = mass - assistant.log_flow.gather(1, nodes).unsqueeze(-1)
+        mixed = assistant.alpha * scores + (1 - assistant.alpha) * share
+        scores = torch.where(scores > -torch.inf, mixed, -torch.inf)
+    return _Children(at, tokens, scores)
+
+
+def _options(policy: Policy, states: Tensor, nodes: Tensor, fan: int, temperature: float) -> Options:
+    """``options`` of R nodes, as many at a time as memory allows."""
     rows = max(1, CHUNK // policy.catalogue.vocab)
-    chunks = zip(torch.split(states.flatten(0, 1), rows), torch.split(nodes.flatten(), rows), strict=True)
-    done = [options(policy, s, n, depth, temperature=temperature) for s, n in chunks]
+    chunks = zip(torch.split(states, rows), torch.split(nodes, rows), strict=True)
+    done = [options(policy, s, n, fan, temperature=temperature) for s, n in chunks]
     return done[0] if len(done) == 1 else Options(*(torch.cat(x) for x in zip(*done, strict=True)))
 
 

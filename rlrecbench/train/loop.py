@@ -5,7 +5,6 @@ for a batch is drawn for the whole batch before it is cut into micro-batches, an
 prompts, so 1 x N and N x 1 micro-batches give the same gradient.
 """
 
-import copy
 import json
 import time
 from collections.abc import Iterable
@@ -28,8 +27,9 @@ from rlrecbench.data.frame import Dataset, Examples, Part
 from rlrecbench.device import device_of
 from rlrecbench.errors import BenchError
 from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Ranker, RankJob, Step
-from rlrecbench.policy.base import Policy
+from rlrecbench.policy.base import Policy, put, trained
 from rlrecbench.policy.score import score
+from rlrecbench.policy.search import exact
 from rlrecbench.seeds import generator, stream
 from rlrecbench.store import Report, silent
 from rlrecbench.train.budget import Budget, by_length, epoch_batches
@@ -46,7 +46,7 @@ class Progress:
 
     step: int = 0  # batches done
     examples: int = 0  # training pairs seen
-    best: float = -1.0  # best ndcg@10 on validation
+    best: float = -1.0  # best value on validation: ndcg@10, or without histories the mean log-probability
     best_step: int = 0
     stale: int = 0  # evaluations since the best
     seconds: float = 0.0  # spent training, over all tries
@@ -69,6 +69,7 @@ class TrainJob:
         collab: Collaborative scores, if the method needs them.
         text: Unit vectors of the items' texts, if the method needs them, [N, E].
         beams: Width of the search on the validation part.
+        length_penalty: Of that search.
         device: "auto", "cpu" or "cuda".
         micro_batch: Prompts per forward pass; None: the whole batch.
         checkpoint_minutes: Minutes between checkpoints; evaluations are followed by one in any case.
@@ -84,6 +85,7 @@ class TrainJob:
     collab: Collab | None = None
     text: Tensor | None = None
     beams: int = 20
+    length_penalty: float = 0.0
     device: str = "auto"
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
@@ -245,7 +247,7 @@ class _Run:
         job.policy.to(self.device)
         reference = None
         if self.method.reference is not None:
-            reference = copy.deepcopy(job.policy).requires_grad_(False).eval()
+            reference = job.policy.frozen()
         learner = Learner(job.policy, self.method, reference).to(self.device)
         optimizer = torch.optim.AdamW(self._groups(learner), lr=self.budget.lr, fused=True)
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
@@ -258,6 +260,8 @@ class _Run:
         self.popularity = torch.as_tensor(job.data.popularity, device=self.device)
         self.frequency = torch.as_tensor(job.data.frequency, device=self.device)
         self.text = job.text.to(self.device) if job.text is not None else None
+        self.fitted = self.method.fit(job.data)
+        self.select = "logp" if job.data.protocol == "distribution" else f"ndcg@{_SELECT_K}"
         self.pool: Pool | None = None
         self.pool_epoch = -1
         self.log: dict[str, list[float]] = {}
@@ -294,7 +298,7 @@ class _Run:
             if time.perf_counter() - self.saved_at > 60 * job.checkpoint_minutes:
                 self._save()
             if state.step % 5 == 0 or state.step == self.total:
-                best = f", best ndcg@10 {state.best:.4f}" if state.evaluations else ""
+                best = f", best {self.select} {state.best:.4f}" if state.evaluations else ""
                 self._tell(f"epoch {epoch + 1}{best}")
         self.log_file.close()
         return Outcome(self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped)
@@ -356,6 +360,7 @@ class _Run:
             self.collab,
             self.frequency,
             self.text,
+            self.fitted,
         )
         self.bare.eval()
         with self.accelerator.autocast():
@@ -387,9 +392,9 @@ class _Run:
         """Take the policy as it is now as the reference, or what an interrupted try took at this point."""
         reference = self.bare.__dict__["reference"]
         if not path.exists():
-            save_file(checkpoint.plain(self.bare.policy.state_dict()), path.with_suffix(".tmp"))
+            save_file(checkpoint.plain(trained(self.bare.policy)), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
-        reference.load_state_dict(load_file(path, device=str(self.device)))
+        put(reference, load_file(path, device=str(self.device)))
 
     def _drop_outdated(self) -> None:
         """Remove draws and references that no resumed run can ask for: the checkpoint is past their epoch."""
@@ -478,15 +483,18 @@ class _Run:
     def _evaluate(self) -> None:
         state = self.state
         epoch = (state.step - 1) // self.per_epoch
-        value = self._validate()
+        value = self._validate() if self.select != "logp" else self._likelihood()
+        better = not state.evaluations or value > state.best
         state.evaluations.append((state.step, value))
-        if value > state.best:
+        if better:
             state.best, state.best_step, state.stale = value, state.step, 0
-            self.best = checkpoint.plain(self.bare.state_dict())
+            self.best = checkpoint.plain(trained(self.bare))
         else:
             state.stale += 1
             state.stopped = self.budget.patience is not None and state.stale >= self.budget.patience
-        self._write({"step": state.step, "epoch": epoch, "valid/ndcg@10": value, "seconds": round(state.seconds, 1)})
+        self._write(
+            {"step": state.step, "epoch": epoch, f"valid/{self.select}": value, "seconds": round(state.seconds, 1)}
+        )
 
     def _validate(self) -> float:
         """Compute ndcg@10 on the validation rows (or the fixed subset) with the method's own ranking."""
@@ -499,7 +507,6 @@ class _Run:
         self.bare.eval()
         targets = torch.as_tensor(valid.target, device=self.device)
         batches = by_length(valid, rows, self.job.rank_batch)
-        fitted = self.method.fit(self.job.data)
 
         def told(part: Rows) -> Rows:
             self.report(self.state.step, self.total, f"validating on {len(rows)} rows")
@@ -513,7 +520,8 @@ class _Run:
                 self.job.seed,
                 self.bare.policy,
                 self.collab,
-                fitted,
+                self.fitted,
+                self.job.length_penalty,
             )
             for part in batches
         )
@@ -521,6 +529,17 @@ class _Run:
             rank = ranks(self.method, jobs, targets)[torch.as_tensor(rows, device=self.device)]
         gain = torch.where(rank > 0, 1 / torch.log2(rank.double() + 1), 0.0)
         return float(gain.mean())
+
+    def _likelihood(self) -> float:
+        """Compute the mean log-probability of validation targets without histories, trie measure, in nats."""
+        self.bare.eval()
+        nobody = torch.full((1, 1), -1, device=self.device)
+        with torch.no_grad(), self.accelerator.autocast():
+            found = exact(self.bare.policy, self.bare.policy.encode(nobody))
+        place = torch.full((self.bare.policy.catalogue.trie.n_nodes,), -1, device=self.device)
+        place[found.leaves] = torch.arange(len(found.leaves), device=self.device)
+        leaf = self.bare.policy.trie.leaf_of[torch.as_tensor(self.job.data.valid.target, device=self.device)]
+        return float(found.trie[0, place[leaf]].double().mean())
 
     def _open_log(self) -> None:
         path = self.job.folder / "train.jsonl"
@@ -537,7 +556,7 @@ class _Run:
         found = checkpoint.load(self.job.folder, self.device)
         if found is None:
             return Progress(), {}
-        self.bare.load_state_dict(found.tensors["learner"])
+        put(self.bare, found.tensors["learner"])
         checkpoint.restore(self.optimizer, found.tensors["optimizer"])
         saved = {**found.record, "evaluations": [(int(s), float(v)) for s, v in found.record["evaluations"]]}
         return Progress(**saved), checkpoint.plain(found.tensors.get("best", {}))
@@ -547,7 +566,7 @@ class _Run:
         self.state.log_bytes = (self.job.folder / "train.jsonl").stat().st_size
         self._must_be_finite()
         tensors = {
-            "learner": self.bare.state_dict(),
+            "learner": trained(self.bare),
             "best": self.best,
             "optimizer": checkpoint.moments(self.optimizer),
         }

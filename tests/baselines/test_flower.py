@@ -561,6 +561,20 @@ def test_cross_entropy_of_the_target_stands_beside_it(reduction: str, expected: 
     assert loss == pytest.approx(expected + 0.25 * (1.135989 + 0.021465) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize(("weight", "lam"), [(0.0, 0.25), (2.0, 0.25), (2.0, 0.0)])
+def test_cross_entropy_has_a_weight_of_its_own(weight: float, lam: float) -> None:
+    """It is 1.7 / 3 and the flow loss (1.135989 + .021465) / 2, as above."""
+    policy, items = _published()
+    method = _flower(reward="frequency", lam=lam, sft_weight=weight, reduction="sum")
+    loss = float(Learner(policy, method, None)(_batch(method, policy, items, _COUNTS)).detach())
+    assert loss == pytest.approx(weight * 1.7 / 3 + lam * (1.135989 + 0.021465) / 2, rel=1e-5)
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lam: 0 and sft_weight: 0 leave nothing to train"):
+        _flower(lam=0.0, sft_weight=0.0)
+
+
 def test_diagnostics_say_how_far_from_the_reward_the_samples_are() -> None:
     """Residuals (-.306853, -.212318, -.2) and (-.006853, -.1); item 0 is the target, of prompt 0 only."""
     policy, items = _published()

@@ -11,7 +11,8 @@ from torch import Tensor
 from rlrecbench import registry
 from rlrecbench.config import build
 from rlrecbench.conformance import Probe
-from rlrecbench.method import Drawn, FineTune, Prompts, Step, methods
+from rlrecbench.method import Draw, Drawn, FineTune, Prompts, Step, methods
+from rlrecbench.seeds import generator
 from rlrecbench.train.loop import Batch, Learner
 
 registry.load()
@@ -224,3 +225,16 @@ def test_sft_is_the_cross_entropy_of_the_library(reduction: str, share: float) -
         logits = learner.policy.head(states)
     nll = torch.nn.functional.cross_entropy(logits.flatten(0, 2), paths.flatten(), reduction="sum")
     assert float(loss.detach()) == pytest.approx(float(nll) / len(paths) * share, rel=1e-5)
+
+
+def test_dpo_may_reject_rarer_items_only() -> None:
+    """Of fixed frequencies 0..95 every rejected item lies below its target's."""
+    method = _method("dpo", {"negatives": "rarer"})
+    probe = Probe(method)
+    prompts, target = probe.prompts()
+    draw = Draw(prompts, target, probe.policy(), generator(0, "t"), torch.arange(probe.data.n_items))
+    items = method.candidates(draw)
+    assert isinstance(items, Tensor)
+    assert torch.equal(items[:, 0], target)
+    assert (items[:, 1] < target).all()
+    assert (_method("dpo", {}).candidates(draw)[:, 1] > target).any()  # type: ignore[index]  # a tensor, too

@@ -72,9 +72,11 @@ def test_builtin_suites_are_valid() -> None:
         assert load(find(name)).methods
 
 
-def test_the_methods_suite_names_every_method() -> None:
-    listed = {entry.name for entry in load(find("methods-ml100k")).methods}
-    assert listed == {e.name for e in methods if e.value.__module__.startswith("rlrecbench.")}
+def test_the_suites_name_every_method() -> None:
+    suites = [load(find(name)) for name in ("methods-ml100k", "flower-tiny")]
+    assert {entry.name for suite in suites for entry in suite.methods} == {
+        e.name for e in methods if e.value.__module__.startswith("rlrecbench.")
+    }
 
 
 def test_a_chain_of_starts_is_trained_once(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ LOWER = [
     "kl-normal",
     "kl-normal-rank",
     "generation-std",
+    *(f"fit-{distance}{drawn}" for distance in ("kl", "kl-reverse", "js", "tv") for drawn in ("", "-exact", "-floor")),
+    *(f"fit-token-{distance}{drawn}" for distance in ("kl", "kl-reverse", "js") for drawn in ("", "-floor")),
 ]
 
 
@@ -49,6 +51,7 @@ LOWER = [
         ("dgu@10-compat", Spec("dgu-compat", 10), "dgu@10-compat"),
         ("kl-normal-rank@10", Spec("kl-normal-rank", 10), "kl-normal-rank@10"),
         ("kl-popularity@20", Spec("kl-popularity", 20), "kl-popularity@20"),
+        ("fit-kl-reverse-exact@1", Spec("fit-kl-reverse-exact", 1), "fit-kl-reverse-exact@1"),
     ],
 )
 def test_parse(text: str, spec: Spec, full: str) -> None:
@@ -83,7 +86,7 @@ def test_every_entry_says_what_it_is_and_where() -> None:
     for entry in metrics:
         assert len(entry.summary) > 20
         assert "rlrecbench/metrics/" in entry.origin.replace("\\", "/")
-    assert len(standard([5, 10], "string", ("probability", "collab"))) == 2 * len(HIGHER + LOWER)
+    assert len(standard([5, 10], "string", ("probability", "collab", "fit"))) == 2 * len(HIGHER + LOWER)
 
 
 def test_a_newcomers_metric_is_evaluated_like_ours() -> None:
