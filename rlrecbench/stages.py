@@ -263,6 +263,7 @@ class Train(Stage):
         """Train and write the selected weights, the log and the cost."""
         from safetensors.torch import save_file
 
+        from rlrecbench.device import enough_memory
         from rlrecbench.method import FineTune, methods
         from rlrecbench.policy.base import put
         from rlrecbench.train import Budget, TrainJob, train
@@ -288,7 +289,8 @@ class Train(Stage):
             checkpoint_minutes=self.checkpoint_minutes,
             rank_batch=self.rank_batch,
         )
-        outcome = train(job, report)
+        with enough_memory(self._advice(job.budget.batch_size)):
+            outcome = train(job, report)
         weights = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("policy.")}
         heads = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("heads.")}
         put(policy, weights)
@@ -307,6 +309,14 @@ class Train(Stage):
             best_step=outcome.best_step,
             stopped_early=outcome.stopped_early,
         )
+
+    def _advice(self, batch: int) -> str:
+        """What to lower when memory runs out."""
+        now = self.micro_batch or batch
+        more = ""
+        if self.backbone == "bigrec-qwen" and not self.backbone_settings["checkpointing"]:
+            more = ", or set checkpointing: true in the backbone"
+        return f"lower train.micro_batch (now {now}) or rank.batch (now {self.rank_batch}){more}; results change by rounding only"
 
 
 @stage
@@ -340,7 +350,7 @@ class Rank(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Write the ranked lists: row of the test part, rank, item, score."""
-        from rlrecbench.device import device_of
+        from rlrecbench.device import device_of, enough_memory
         from rlrecbench.method import RankJob, methods
         from rlrecbench.train.budget import by_length
         from rlrecbench.train.loop import prompts_of
@@ -372,7 +382,8 @@ class Rank(Stage):
         scores = np.full((len(test), self.k), -np.inf, np.float32)
         start, done = time.perf_counter(), 0
         for rows in by_length(test, np.arange(len(test)), self.rank_batch):
-            ranked = ranker.rank(job(prompts_of(test, "test", rows, device), fitted=fitted))
+            with enough_memory(f"lower rank.batch (now {self.rank_batch}); results change by rounding only"):
+                ranked = ranker.rank(job(prompts_of(test, "test", rows, device), fitted=fitted))
             width = min(self.k, ranked.items.shape[1])
             items[rows, :width] = ranked.items[:, :width].cpu().numpy()
             scores[rows, :width] = ranked.scores[:, :width].float().cpu().numpy()

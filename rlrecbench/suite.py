@@ -214,7 +214,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Suite:
         name=top.name,
         path=path,
         seeds=top.seeds,
-        datasets=_entries(top.datasets, f"{where}: datasets", labelled=False),
+        datasets=_entries(top.datasets, f"{where}: datasets"),
         backbones=_entries(top.backbones, f"{where}: backbones"),
         methods=_entries(top.methods, f"{where}: methods"),
         train=train,
@@ -273,7 +273,7 @@ class _Expansion:
 
     def _cell(self, backbone: Entry | None, entry: Entry, seed: int) -> Cell:
         label = backbone.label if backbone is not None else NO_BACKBONE
-        settings, _ = resolve(self.suite, entry, self.dataset.name, label, seed)
+        settings, _ = resolve(self.suite, entry, self.dataset.label, label, seed)
         cls = methods[entry.name]
         rank = Rank(
             data=self.data,
@@ -292,7 +292,7 @@ class _Expansion:
             rank_batch=self.suite.rank.batch,
         )
         score = Score(rank, self.suite.metrics, collab=self._collab(seed) if self._scores_collab else None)
-        return Cell(self.dataset.name, label, entry.label, seed, score)
+        return Cell(self.dataset.label, label, entry.label, seed, score)
 
     def _train(self, backbone: Entry, entry: Entry, seed: int) -> Train | None:
         """The training that ends with this method; for a ranker, that of its start."""
@@ -301,7 +301,7 @@ class _Expansion:
         parent = self._train(backbone, start, seed) if start is not None else None
         if not issubclass(cls, FineTune):
             return parent
-        settings, budget = resolve(self.suite, entry, self.dataset.name, backbone.label, seed)
+        settings, budget = resolve(self.suite, entry, self.dataset.label, backbone.label, seed)
         spec = build(backbones[backbone.name], backbone.settings, backbone.where)
         needs = build(cls, settings, entry.where).needs
         return Train(
@@ -419,7 +419,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     return kept
 
 
-def _entries(items: Sequence[Any], where: str, *, labelled: bool = True) -> tuple[Entry, ...]:
+def _entries(items: Sequence[Any], where: str) -> tuple[Entry, ...]:
     """Read a list of ``name`` or ``name: {settings}``."""
     out: list[Entry] = []
     for i, item in enumerate(items):
@@ -434,15 +434,14 @@ def _entries(items: Sequence[Any], where: str, *, labelled: bool = True) -> tupl
         if not isinstance(settings, dict):
             raise ConfigError(f"{place}: the settings of {name!r} must be a mapping, found {settings!r}")
         settings = dict(settings)
-        label = settings.pop("as", name) if labelled else name
+        label = settings.pop("as", name)
         if not isinstance(label, str) or not registry._NAME.fullmatch(label) or label == NO_BACKBONE:
             raise ConfigError(f"{place}.as: {label!r} must be lower-case letters, digits, '.', '_' and '-'")
         start = settings.pop("start", None) if where.endswith("methods") else None
         if start is not None and not isinstance(start, str):
             raise ConfigError(f"{place}.start: write a method's name or 'base', found {start!r}")
         if any(e.label == label for e in out):
-            hint = "give one of them another name with 'as: ...'" if labelled else "remove one of them"
-            raise ConfigError(f"{place}: {label!r} stands twice; {hint}")
+            raise ConfigError(f"{place}: {label!r} stands twice; give one of them another name with 'as: ...'")
         out.append(Entry(str(name), label, settings, place, start))
     return tuple(out)
 
@@ -484,7 +483,7 @@ def _check(suite: Suite) -> None:
         raise ConfigError(f"{where}: stats.primary: {suite.stats.primary!r} is not among the suite's metrics")
     _check_rows(suite)
     known: dict[str, list[str | int]] = {
-        "dataset": [e.name for e in suite.datasets],
+        "dataset": [e.label for e in suite.datasets],
         "backbone": [*(e.label for e in suite.backbones), NO_BACKBONE],
         "method": [e.label for e in suite.methods],
         "seed": list(suite.seeds),
@@ -502,7 +501,7 @@ def _check(suite: Suite) -> None:
         for dataset in suite.datasets:
             for backbone in known["backbone"] if methods[entry.name].generative else [NO_BACKBONE]:
                 for seed in suite.seeds:
-                    resolve(suite, entry, dataset.name, str(backbone), seed)
+                    resolve(suite, entry, dataset.label, str(backbone), seed)
 
 
 def _check_rows(suite: Suite) -> None:

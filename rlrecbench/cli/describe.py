@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,17 +70,25 @@ def settings_of(value: type[Any], prefix: str = "") -> list[dict[str, Any]]:
 
     notes, out = field_notes(value), list[dict[str, Any]]()
     for f in dataclasses.fields(value):
-        inner = f.default if dataclasses.is_dataclass(f.default) and not isinstance(f.default, type) else None
+        inner = dataclasses.is_dataclass(f.default)
         out.append(
             {
                 "name": prefix + f.name,
-                "default": _default(f) if inner is None else getattr(inner, "kind", ""),
+                "default": getattr(f.default, "kind", "as below") if inner else _default(f),
                 "note": notes.get(f.name, ""),
             }
         )
-        if inner is not None:
-            out += settings_of(type(inner), f"{prefix}{f.name}.")
+        nested = type(f.default) if inner else _optional(value, f.name)
+        if nested is not None:
+            out += settings_of(nested, f"{prefix}{f.name}.")
     return out
+
+
+def _optional(value: type[Any], name: str) -> type[Any] | None:
+    """The dataclass of a field that is one or none."""
+    hint = typing.get_type_hints(value)[name]
+    found = [t for t in typing.get_args(hint) if dataclasses.is_dataclass(t) and isinstance(t, type)]
+    return found[0] if len(found) == 1 and type(None) in typing.get_args(hint) else None
 
 
 def differs(value: object) -> tuple[str, list[str]]:

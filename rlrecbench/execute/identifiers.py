@@ -41,6 +41,7 @@ def export_identifiers(cells: Sequence[Cell], results: Path, store: Store) -> li
     pictures = []
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         here = [c for c in cells if c.dataset == dataset]
+        _export_titles(dataset, here, results, store)
         stages = _stages(here, store)
         folder = results / "identifiers" / dataset
         picture = folder.with_name(f"{dataset}.png")
@@ -87,6 +88,17 @@ def _stages(cells: Sequence[Cell], store: Store) -> dict[str, Identify]:
 
 def _codes(stage: Identify) -> bool:
     return bool(stage.settings["kind"] != "titles")
+
+
+def _export_titles(dataset: str, cells: Sequence[Cell], results: Path, store: Store) -> None:
+    """Write how titles became tokens, how long prompts are and how many lost titles: ``<backbone>/titles.json``."""
+    made = {c.backbone: t.ids for c in cells if (t := c.score.rank.train) is not None and not _codes(t.ids)}
+    for backbone, stage in made.items():
+        target = results / "identifiers" / dataset / backbone / "titles.json"
+        if store.has(stage):
+            text = (store.path(stage) / "titles.json").read_text()
+            if not target.is_file() or target.read_text() != text:
+                write_atomic(target, text)
 
 
 def _is_current(stages: dict[str, Identify], folder: Path, picture: Path) -> bool:

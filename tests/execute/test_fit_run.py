@@ -1,4 +1,4 @@
-"""Fitting a distribution from the suite to the picture: real titles, a tiny decoder, and what lies on disk afterwards."""
+"""Fitting a distribution from the suite to the picture: real titles, a tiny decoder, and what lies on disk after it."""
 
 import json
 from pathlib import Path
