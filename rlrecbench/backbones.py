@@ -144,6 +144,9 @@ class BigrecQwen(Backbone):
     vocab: Count = 4096  # tokens of tiny's tokenizer at most; ours
     tiny: TinyShape = TinyShape()  # size of tiny
 
+    def __post_init__(self) -> None:
+        TitleIds(vocab=self.vocab, noun=self.noun)  # says what it cannot use
+
     @property
     def ids(self) -> TitleIds:  # type: ignore[override]  # a setting of codes, here it follows from the model
         """Titles, as the model's tokenizer cuts them."""
@@ -161,7 +164,7 @@ class BigrecQwen(Backbone):
                 longest = self.max_prompt + catalogue.max_length
                 model = language.tiny(self.tiny, identifiers.vocab, identifiers.eos, identifiers.pad, longest)
             else:
-                model = language.pretrained(models.folder_of(place))
+                model = language.pretrained(models.folder_of(models.pinned(place, identifiers.commit)))
             if self.checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
             if self.lora is not None:

@@ -312,11 +312,10 @@ class Train(Stage):
 
     def _advice(self, batch: int) -> str:
         """What to lower when memory runs out."""
-        now = self.micro_batch or batch
-        more = ""
+        lower = f"lower train.micro_batch (now {self.micro_batch or batch}) or rank.batch (now {self.rank_batch})"
         if self.backbone == "bigrec-qwen" and not self.backbone_settings["checkpointing"]:
-            more = ", or set checkpointing: true in the backbone"
-        return f"lower train.micro_batch (now {now}) or rank.batch (now {self.rank_batch}){more}; results change by rounding only"
+            lower += ", or set checkpointing: true in the backbone"
+        return f"{lower}; results change by rounding only"
 
 
 @stage

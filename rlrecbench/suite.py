@@ -536,7 +536,7 @@ def _check_ids(suite: Suite, entry: Entry) -> None:
         if isinstance(ids, FileIds):
             index.read(index.locate(base, ids.path), None, ids.codes, ids.content)
         elif isinstance(ids, TitleIds):
-            models.source(models.resolved(ids.model, base))
+            models.check_files(models.resolved(ids.model, base))
         elif not isinstance(ids, ReleasedIds):
             features.check_files(features.resolved(ids.features, base))
     except BenchError as e:

@@ -223,3 +223,46 @@ def test_a_method_field_that_shadows_the_budget_is_refused(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigError, match="field 'lr' is a name of the training budget"):
         suites.load(_write(tmp_path, methods=["shadow"], plugins=["shadow.py"]))
+
+
+def test_one_data_set_twice_under_two_names(tmp_path: Path) -> None:
+    """The label names cells and overrides; what is computed knows the data set's own name."""
+    overrides = [{"when": {"dataset": "short", "method": "sft"}, "set": {"lr": 0.5}}]
+    sets = ["ml-100k", {"ml-100k": {"as": "short", "last": 5}}]
+    cells = _cells(tmp_path, datasets=sets, methods=["sft"], seeds=[1], overrides=overrides)
+    assert [c.dataset for c in cells] == ["ml-100k", "short"]
+    long, short = (c.score.rank.train for c in cells)
+    assert long is not None
+    assert short is not None
+    assert (long.data.dataset, short.data.dataset) == ("ml-100k", "ml-100k")
+    assert (long.data.options["last"], short.data.options["last"]) == (None, 5)
+    assert (long.budget["lr"], short.budget["lr"]) == (5e-4, 0.5)
+
+
+def test_length_penalty_is_part_of_a_list_only_where_it_is_not_0(tmp_path: Path) -> None:
+    """Lists of before the setting existed keep their identity."""
+    none, zero, one = (
+        _cells(tmp_path, methods=["sft"], seeds=[1], rank=rank)[0].score.rank
+        for rank in ({}, {"length_penalty": 0}, {"length_penalty": 1})
+    )
+    assert none.key == zero.key
+    assert none.key != one.key
+    assert "length_penalty" not in none.identity["fields"]
+    assert one.identity["fields"]["length_penalty"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model": "./nowhere"}, r"backbones\[0\].model: .*nowhere: there is no such folder"),
+        ({"model": "Tiny"}, r"backbones\[0\].*did you mean 'tiny'"),
+        ({"model": "a b"}, r"backbones\[0\].*a hub name such as"),
+        ({"vocab": 10}, r"backbones\[0\].*512 or more"),
+        ({"tiny": {"d_model": 10, "heads": 4}}, r"backbones\[0\].tiny.*multiple of 2 \* heads"),
+        ({"lora": {"ranks": 4}}, r"backbones\[0\].*ranks.*did you mean 'rank'"),
+        ({"ids": {"kind": "rkmeans"}}, r"backbones\[0\].*ids"),
+    ],
+)
+def test_wrong_settings_of_a_language_model(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        suites.load(_write(tmp_path, backbones=[{"bigrec-qwen": settings}]))

@@ -35,15 +35,17 @@ class World:
     """One batch of training, drawn at random.
 
     Args:
-        paths: Token paths of the items, [N, L], such as :func:`index` reads.
+        paths: Token paths of the items, [N, L], such as :func:`index` reads, or a catalogue.
         prompts: Number of prompts B.
         shape: Size of the T5.
     """
 
-    def __init__(self, paths: Ints, prompts: int = PROMPTS, shape: T5Shape = PRESETS["paper"]) -> None:
+    def __init__(self, paths: Ints | Catalogue, prompts: int = PROMPTS, shape: T5Shape = PRESETS["paper"]) -> None:
         rng = np.random.default_rng(0)
         self.shape = shape
-        self.catalogue = Catalogue(paths, vocab=int(paths.max()) + 1)
+        self.catalogue = (
+            paths if isinstance(paths, Catalogue) else Catalogue(paths, vocab=int(paths.max()) + 1)
+        )
         N = self.catalogue.n_items
         self.popularity = torch.from_numpy(5 + 400 // (1 + rng.permutation(N)))  # Zipf; Beauty's 5-core
         self.frequency = HISTORY * self.popularity
@@ -62,7 +64,7 @@ class World:
         items = pd.DataFrame({"item_id": ids, "title": ids, "text": ids})
         self.data = Dataset("bench", "examples", items, np.array(ids[:prompts]), rows, rows, rows, {}, "bench")
 
-    def policy(self) -> T5Policy:
+    def policy(self) -> Policy:
         """A fresh policy, the same at every call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -13,11 +13,12 @@ from rlrecbench.errors import ConfigError
 from rlrecbench.execute import export
 from rlrecbench.execute.identifiers import export_identifiers
 from rlrecbench.execute.local import Failure, Policy, execute
+from rlrecbench.identifiers import models
 from rlrecbench.report import write_reports
 from rlrecbench.report.fitting import draw_fits
 from rlrecbench.results import Results
 from rlrecbench.results import load as load_results
-from rlrecbench.stages import Score
+from rlrecbench.stages import Identify, Score
 from rlrecbench.store import Stage, Store, closure, write_atomic
 
 
@@ -130,6 +131,7 @@ def run(suite: str, options: Options) -> Done:
     """
     planned = plan(suite, options)
     folder, store, cells = planned.results, planned.store, planned.cells
+    _fetch_models(planned.ends(cells), store)
     export.claim(folder, planned.suite.name, planned.suite.as_json(), export.plan_json(cells, store))
     export.drop_stale(cells, folder)
     by_key: dict[str, list[suites.Cell]] = {}  # labels with equal settings share their stages
@@ -161,6 +163,17 @@ def run(suite: str, options: Options) -> Done:
     written = [*write_reports(results), *draw_fits(results)] if results is not None else []
     written += export_identifiers(planned.whole, folder, store)
     return Done(results, folder, report.computed, report.seconds, failures, written)
+
+
+def _fetch_models(ends: Sequence[Stage], store: Store) -> None:
+    """Have the language models that are still needed, before anything is computed.
+
+    Raises:
+        DataError: One is neither in the cache nor to be downloaded.
+    """
+    todo = [s for s in closure(ends) if isinstance(s, Identify) and s.settings["kind"] == "titles"]
+    for place in sorted({s.place for s in todo if s.place != models.TINY and not store.has(s)}):
+        models.folder_of(place)
 
 
 def _failure(cell: suites.Cell, failures: Mapping[str, Failure]) -> Failure | None:
