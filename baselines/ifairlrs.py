@@ -27,11 +27,12 @@ class IFairLRS(FineTune):
     Differs:
         - Both public codes average the cross-entropy over the micro-batch before they multiply it with the weights, so
           only the batch's mean weight acts; ``reduction: batch`` gives that, over the whole batch, not over eight rows.
-        - Both average over prompt and padding too, which makes the loss some ten times smaller; AdamW's step ignores
-          that (a clipped gradient does not).
+        - Both average over every position, padding included, which makes Flower's loss some ten times smaller; AdamW's
+          step ignores that (a clipped gradient does not).
         - Groups are the eight of the fairness metrics, as in Flower's baseline; the paper has five, or genres.
         - A group that is no training target has weight 1, and where the data has no histories at all every group has.
-        - The public script selects the checkpoint by the weighted loss on validation; here it is ndcg@10, as for all.
+        - The public codes select the checkpoint by the loss on validation, Flower's by the weighted one; here it is
+          ndcg@10, as for all methods.
         - The paper's second part, re-ranking by the groups' exposure, is in neither code and not here.
     """
 

@@ -50,6 +50,10 @@ class Backbone:
         """Estimate a forward pass: a prompt of so many items, and so many candidates or beams."""
         raise NotImplementedError
 
+    def megabytes(self, reference: bool) -> float:
+        """Estimate what weights, gradients and AdamW's moments take in training, and a reference policy's weights."""
+        return 0.0
+
 
 _TEMPLATE, _TITLE = 60, 7  # tokens of a prompt without titles, and of a title: Movies and TV
 
@@ -181,3 +185,10 @@ class BigrecQwen(Backbone):
 
         blocks, head = weights(self.model, self.tiny, self.vocab)
         return 2 * (blocks * (_TEMPLATE + _TITLE * (items + candidates)) + head * _TITLE * candidates)
+
+    def megabytes(self, reference: bool) -> float:
+        """Count 16 bytes a trained weight and 4 a frozen one; an adapter's own are too few to count."""
+        from rlrecbench.policy.language import weights
+
+        trained = 16 + 4 * reference if self.lora is None else 4
+        return trained * sum(weights(self.model, self.tiny, self.vocab)) / 2**20

@@ -15,10 +15,12 @@ import numpy as np
 
 from rlrecbench.config import build, canonical
 from rlrecbench.data.frame import Dataset
+from rlrecbench.device import device_of
 from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train, read_cost
 from rlrecbench.store import Stage, Store
 
 RATE = 15e9  # FLOP/s of one core on models this small, measured on a 2-core CPU
+GPU_RATE = 1e14  # FLOP/s of an accelerator under bfloat16 autocast; a tenth of an H200's peak
 BASE_MB = 900.0  # a worker that has imported its libraries
 _SMALL_S: dict[str, float] = {"prepare": 3, "identify": 20, "embed": 5, "score": 1}
 _TEXT_WIDTH = 768  # of features that say their width only once they are computed
@@ -42,7 +44,8 @@ def estimate(stages: Sequence[Stage], store: Store) -> dict[str, Cost]:
 def _cost(stage: Stage, store: Store, known: dict[str, list[float]]) -> Cost:
     flops, memory = _work(stage)
     like = known.get(_shape(stage))
-    seconds = float(np.median(like)) if like else flops / RATE if flops else _SMALL_S.get(stage.name, 2.0)
+    rate = GPU_RATE if device_of(getattr(stage, "device", "cpu")).type == "cuda" else RATE
+    seconds = float(np.median(like)) if like else flops / rate if flops else _SMALL_S.get(stage.name, 2.0)
     return Cost(flops, seconds, BASE_MB + memory)
 
 
@@ -97,7 +100,8 @@ def _training(stage: Train) -> tuple[float, float]:
     evaluations = steps / budget.steps_per_epoch(max(len(data.train), 1)) / budget.eval_every
     ranking = evaluations * valid * spec.flops(float(data.valid.lengths.mean()), stage.beams)
     activations = budget.batch_size * float(data.train.lengths.mean()) * 0.02
-    return passes * one * steps * budget.batch_size + ranking, activations
+    memory = activations + spec.megabytes(method.reference is not None)
+    return passes * one * steps * budget.batch_size + ranking, memory
 
 
 @lru_cache(maxsize=8)

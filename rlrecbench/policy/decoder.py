@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from rlrecbench.catalogue import Catalogue
+from rlrecbench.errors import BenchError
 from rlrecbench.policy.base import WEIGHTS, Policy, fill, must_fit, read_weights
 
 Ints = NDArray[np.int64]
@@ -51,6 +52,12 @@ class DecoderEncoded:
     def select(self, rows: Tensor) -> "DecoderEncoded":
         """The prompts of some rows."""
         return DecoderEncoded(self.shared, self.tokens[rows], self.there[rows])
+
+    def whole(self) -> "DecoderEncoded":
+        """The same prompts with nothing shared."""
+        P = len(self.shared)
+        tokens = torch.cat([self.shared.expand(self.batch, -1), self.tokens], 1)
+        return DecoderEncoded(self.shared[:0], tokens, F.pad(self.there, (P, 0), value=True))
 
     @property
     def lengths(self) -> Tensor:
@@ -103,6 +110,11 @@ class DecoderPolicy(Policy):
         """The model as transformers knows it, an adapter's layers in it."""
         return self.model.get_base_model() if self.adapter else self.model
 
+    @property
+    def _forgetful(self) -> bool:
+        """Whether layers are run again for their gradient: transformers then gives them no cache."""
+        return self.training and bool(self._bare.is_gradient_checkpointing)
+
     # ---- the three verbs
 
     def encode(self, history: Tensor) -> DecoderEncoded:
@@ -126,6 +138,8 @@ class DecoderPolicy(Policy):
 
         A terminator is not run: nothing follows it.
         """
+        if self._forgetful:
+            encoded = encoded.whole()
         B, C, L = paths.shape
         S = encoded.tokens.shape[1]
         fed = ((paths >= 0) & (paths != self.catalogue.terminator)).flatten(1)  # [B, C * L]
@@ -157,7 +171,13 @@ class DecoderPolicy(Policy):
     # ---- search
 
     def start(self, encoded: DecoderEncoded) -> tuple[Tensor, DecoderCache]:
-        """Run the prompts."""
+        """Run the prompts.
+
+        Raises:
+            BenchError: The model is in training mode and keeps layers' inputs only.
+        """
+        if self._forgetful:
+            raise BenchError("a search needs the keys of every layer, which checkpointing drops; call policy.eval()")
         S, device = encoded.tokens.shape[1], encoded.tokens.device
         mask = encoded.there.unsqueeze(1) & _causal(S, device) | _itself(S, device)
         hidden, past = self._run(encoded.tokens, encoded.positions, mask, self._begin(encoded))
@@ -236,8 +256,8 @@ class DecoderPolicy(Policy):
             input_ids=tokens,
             position_ids=position,
             attention_mask=mask.unsqueeze(1),
-            past_key_values=cache,
-            use_cache=True,
+            past_key_values=None if self._forgetful else cache,
+            use_cache=not self._forgetful,
         )
         return out.last_hidden_state, cache.past
 
