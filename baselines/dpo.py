@@ -23,9 +23,9 @@ class DPO(FineTune):
         - GFlowGR only says that rejected items are random and fixed; here one is drawn uniformly per training pair,
           never from the history nor the target's leaf.
         - S-DPO's DPO baseline makes three pairs of each example; here there is one.
-        - To fit a distribution (Flower, section 4.2) ``negatives: rarer`` rejects an item that is less frequent than the
-          target, as the public code does. It chooses titles uniformly; here the target is the training row's, so it
-          comes in proportion to its frequency.
+        - To fit a distribution (Flower, section 4.2) ``negatives: rarer`` rejects an item that is less frequent than
+          the target, as the public code does. It chooses titles uniformly; here the target is the training row's, so
+          it comes in proportion to its frequency.
         - trl's learning rate is 1e-6, made for language models; S-DPO's baseline takes 1e-5, and so does this.
     """
 

@@ -162,13 +162,14 @@ class BigrecQwen(Backbone):
         from rlrecbench.policy.decoder import DecoderPolicy
 
         catalogue = identifiers.catalogue()
+        longest = self.max_prompt + catalogue.max_length
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "weights"))
             if place == models.TINY:
-                longest = self.max_prompt + catalogue.max_length
                 model = language.tiny(self.tiny, identifiers.vocab, identifiers.eos, identifiers.pad, longest)
             else:
                 model = language.pretrained(models.folder_of(models.pinned(place, identifiers.commit)))
+                language.must_reach(model, longest, place)
             if self.checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
             if self.lora is not None:

@@ -1,34 +1,41 @@
 """Does a method keep the plug-in contract? Each check says so with what it measured.
 
-The world is small but real: 96 items under three codes, some of them sharing a leaf, a T5 of two layers,
-collaborative scores, 256 training pairs. A newcomer's method goes through the same checks as ours.
+The world is small but real: 96 items, some of them sharing a leaf, collaborative scores, 256 training pairs. The items
+are three codes under a T5 of two layers, or titles under a language model of one. A newcomer's method goes through the
+same checks as ours.
 """
 
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from rlrecbench.backbones import BigrecQwen
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.collab import Collab
 from rlrecbench.config import build, plain
 from rlrecbench.data.frame import Dataset, Examples
+from rlrecbench.identifiers import models
+from rlrecbench.identifiers.titles import Titles, make
 from rlrecbench.method import Draw, FineTune, Prompts, Ranker, RankJob, check_declarations, methods
 from rlrecbench.policy.base import Policy, trained
+from rlrecbench.policy.language import TinyShape
 from rlrecbench.policy.t5 import PRESETS, T5Policy
 from rlrecbench.seeds import generator
 from rlrecbench.train import Budget, TrainJob, train
 from rlrecbench.train.loop import Batch, Learner, cut, draw_batch, prompts_of
 
 _B = 24
+_DECODER = BigrecQwen(tiny=TinyShape(layers=1, d_model=32, heads=2, kv_heads=1, d_ff=64))
+Kind = Literal["codes", "titles"]
 Check = Callable[["Probe"], str]
 
 
@@ -44,18 +51,19 @@ class BrokenError(Exception):
     """A check did not hold."""
 
 
-def check(name: str, settings: dict[str, object] | None = None) -> Iterator[Result]:
+def check(name: str, settings: dict[str, object] | None = None, kind: Kind | None = None) -> Iterator[Result]:
     """Run all checks that apply to a method, one after another.
 
     Args:
         name: Registered name.
         settings: Hyper-parameters that differ from the defaults.
+        kind: What the items are; None: codes, but titles for a ranker that reads texts with the untrained backbone.
 
     Raises:
         BenchError: No such method, or wrong settings.
     """
     method = build(methods[name], settings or {}, name)
-    probe = Probe(method)
+    probe = Probe(method, kind or ("titles" if "base" in method.needs else "codes"))
     checks = _TUNER if isinstance(method, FineTune) else _RANKER
     for run in checks:
         label = (run.__doc__ or run.__name__).partition("\n")[0].rstrip(".")
@@ -70,8 +78,8 @@ def check(name: str, settings: dict[str, object] | None = None) -> Iterator[Resu
 class Probe:
     """A small world and the method in it."""
 
-    def __init__(self, method: Ranker) -> None:
-        self.method = method
+    def __init__(self, method: Ranker, kind: Kind = "codes") -> None:
+        self.method, self.kind = method, kind
         rng = np.random.default_rng(7)
         self.data = _world(rng)
         self.collab = Collab(
@@ -97,8 +105,17 @@ class Probe:
         rounds = isinstance(self.tuner.reference, int) or (self.tuner.redraw or 0) > 1
         return range(2 if rounds else 1)
 
-    def policy(self) -> T5Policy:
+    @cached_property
+    def titles(self) -> Titles:
+        """The items' titles as a language model's tokens."""
+        titles = self.data.items.title.tolist()
+        titles[:4] = titles[:1] * 4
+        return make(titles, self.data.items.item_id.tolist(), _DECODER.ids, models.TINY, "things")
+
+    def policy(self) -> Policy:
         """A fresh policy, the same at every call."""
+        if self.kind == "titles":
+            return _DECODER.policy(self.titles, 3, models.TINY)
         rng = np.random.default_rng(11)
         codes = rng.integers(0, 6, size=(self.data.n_items, 3))
         codes[:4] = codes[0]
@@ -314,7 +331,8 @@ def _rank(probe: Probe, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     fitted = probe.method.fit(probe.data)
     policy = probe.policy().eval() if probe.method.generative else None
     prompts = prompts_of(probe.data.test, "test", rows, torch.device("cpu"))
-    return probe.method.rank(RankJob(prompts, 10, 20, 0, policy, probe.collab, fitted))
+    base = probe.policy().eval() if "base" in probe.method.needs else None
+    return probe.method.rank(RankJob(prompts, 10, 20, 0, policy, probe.collab, fitted, base=base))
 
 
 def _gradient(learner: Learner, batches: list[Batch]) -> Tensor:

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from rlrecbench.conformance import Probe
 from rlrecbench.errors import BenchError, ConfigError
 from rlrecbench.method import Draw, FineTune, Prompts, Step, check_declarations
-from rlrecbench.policy.t5 import T5Policy
+from rlrecbench.policy.base import Policy
 from rlrecbench.rewards import rewards
 from rlrecbench.seeds import generator, stream
 
@@ -19,7 +19,7 @@ POLICY = PROBE.policy().eval()
 N = PROBE.data.n_items
 
 
-def _draw(seed: int = 0, rows: int = 24, policy: T5Policy = POLICY) -> Draw:
+def _draw(seed: int = 0, rows: int = 24, policy: Policy = POLICY) -> Draw:
     prompts, target = PROBE.prompts()
     some = Prompts("train", prompts.rows[:rows], prompts.history[:rows])
     popularity = torch.as_tensor(PROBE.data.popularity)

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rlrecbench.bench.decoder import search_decoder
 from rlrecbench.bench.identifiers import spread
+from rlrecbench.bench.packed import score_packed, step_s_dpo
 from rlrecbench.bench.search import search_t5
 from rlrecbench.bench.step import steps
 from rlrecbench.bench.timing import Result, compare, machine
@@ -25,7 +27,8 @@ def run(only: str = "", data: Path | None = None, repeats: int = 5, plugins: Seq
 
     Args:
         only: Beginning of the names; "" runs all.
-        data: Folder with ``beauty/beauty.letter_index.json.gz``; a random index of that shape without it.
+        data: Folder with ``beauty/beauty.letter_index.json.gz`` (without it a random index of that shape) and with
+            ``movies_and_tv`` (without it the titles of ml-100k).
         repeats: Alternating repeats.
         plugins: Files with further methods.
 
@@ -45,4 +48,7 @@ def benchmarks(data: Path | None = None, plugins: Sequence[Path] = ()) -> dict[s
         "search/t5": lambda repeats: search_t5(data, repeats),
         "identifiers/sinkhorn": spread,
         **steps(data, plugins),
+        "step/s-dpo-titles": lambda repeats: step_s_dpo(data, repeats),
+        "search/decoder": lambda repeats: search_decoder(data, repeats),
+        "score/decoder-packed": lambda repeats: score_packed(data, repeats),
     }

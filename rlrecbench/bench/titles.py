@@ -17,29 +17,36 @@ from rlrecbench.policy.language import TinyShape
 
 DATASET = "movies_and_tv"
 PROMPTS = 16  # in a batch: what two cores train on in a second
-LENGTH = 160  # tokens of a prompt; those of Movies and TV have 60 to 200
+LENGTH = 160  # tokens of a prompt; those of Movies and TV have 58 to 254
+SHARED = 52  # tokens that all prompts begin with; those of Movies and TV, up to the first title
 SHAPE = TinyShape(layers=6, d_model=256, heads=4, kv_heads=2, d_ff=768)  # 6 million weights
 
 
 class TitleWorld(World):
     """One batch of training over titles.
 
-    The prompts are random tokens and have no common beginning, so nothing is gained from one; real prompts share
-    their instruction, a third of their tokens.
+    The prompts are random tokens, but for the beginning that all have in common, as real ones have their instruction.
 
     Args:
         catalogue: Items and the tokens of their titles, such as :func:`catalogue` reads.
         prompts: Number of prompts B.
         length: Tokens of a prompt.
+        shared: Tokens that all prompts begin with.
         size: Size of the Qwen2.
     """
 
     def __init__(
-        self, catalogue: Catalogue, prompts: int = PROMPTS, length: int = LENGTH, size: TinyShape = SHAPE
+        self,
+        catalogue: Catalogue,
+        prompts: int = PROMPTS,
+        length: int = LENGTH,
+        shared: int = SHARED,
+        size: TinyShape = SHAPE,
     ) -> None:
         super().__init__(catalogue, prompts)
         self.size = size
         self.tokens = np.random.default_rng(0).integers(catalogue.vocab, size=(catalogue.n_items, length))
+        self.tokens[:, :shared] = self.tokens[0, :shared]
 
     def policy(self) -> DecoderPolicy:
         """A fresh policy, the same at every call."""
@@ -51,7 +58,7 @@ class TitleWorld(World):
             return DecoderPolicy(catalogue, language.tiny(self.size, catalogue.vocab, end, end, longest), self.asking)
 
     def asking(self, history: Ints) -> list[list[int]]:
-        """The prompt of each history [B, H]: one for every item that it may begin with."""
+        """Tokens of the prompt of each history [B, H]; there is one for every item that a history may begin with."""
         prompts: list[list[int]] = self.tokens[history[:, 0]].tolist()
         return prompts
 

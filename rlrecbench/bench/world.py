@@ -43,9 +43,7 @@ class World:
     def __init__(self, paths: Ints | Catalogue, prompts: int = PROMPTS, shape: T5Shape = PRESETS["paper"]) -> None:
         rng = np.random.default_rng(0)
         self.shape = shape
-        self.catalogue = (
-            paths if isinstance(paths, Catalogue) else Catalogue(paths, vocab=int(paths.max()) + 1)
-        )
+        self.catalogue = paths if isinstance(paths, Catalogue) else Catalogue(paths, vocab=int(paths.max()) + 1)
         N = self.catalogue.n_items
         self.popularity = torch.from_numpy(5 + 400 // (1 + rng.permutation(N)))  # Zipf; Beauty's 5-core
         self.frequency = HISTORY * self.popularity

@@ -1,6 +1,7 @@
 """``rlrecbench check METHOD``."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -8,8 +9,13 @@ import click
 @click.command()
 @click.argument("method")
 @click.option("--plugin", type=click.Path(path_type=Path), multiple=True, help="A Python file with the method.")
+@click.option(
+    "--items", type=click.Choice(["codes", "titles"]), help="What the items are; default: what the method takes."
+)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
-def check(method: str, plugin: tuple[Path, ...], sets: tuple[str, ...]) -> int:
+def check(
+    method: str, plugin: tuple[Path, ...], items: Literal["codes", "titles"] | None, sets: tuple[str, ...]
+) -> int:
     """Test whether a method keeps the plug-in contract, on the CPU in about a minute."""
     import torch
 
@@ -29,7 +35,7 @@ def check(method: str, plugin: tuple[Path, ...], sets: tuple[str, ...]) -> int:
         settings[key] = parse_yaml(value)
     click.echo(f"{entry.name} ({entry.origin})", err=True)
     broken = 0
-    for result in conformance.check(method, settings):
+    for result in conformance.check(method, settings, items):
         mark = click.style("held  ", fg="green") if result.held else click.style("BROKEN", fg="red", bold=True)
         click.echo(f"  {mark}  {result.name}: {result.detail}")
         broken += not result.held

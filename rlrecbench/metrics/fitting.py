@@ -10,7 +10,8 @@ of titles that were never drawn times ln(1 / eps) ~ 36; JS (at most ln 2) and TV
 
 At token level a token of a title's path counts once for each occurrence of the title, without the terminator.
 ``-exact`` takes the policy's own probabilities in place of a sample, from a walk over the whole trie. ``-floor`` takes
-a sample of the same size from T itself: what a perfect policy would get.
+one sample of the same size from T itself, such as a perfect policy would draw; another sample gives another value, for
+JS about (N - 1) / 8n on average with N titles and n draws, many for each title.
 Source: Flower, section 4.2 (Table 3) and its public code.
 
 Differs:

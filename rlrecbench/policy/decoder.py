@@ -27,6 +27,7 @@ from rlrecbench.policy.base import WEIGHTS, Policy, fill, must_fit, read_weights
 
 Ints = NDArray[np.int64]
 Prompts = Callable[[Ints], list[list[int]]]  # histories [B, H] -> token ids of the prompts
+AHEAD = 16  # nodes that a search may run before they are asked for, where a prompt has so few (measured on two cores)
 Past = tuple[tuple[Tensor, Tensor], ...]  # keys and values of each layer, [B, heads, S, D / heads]
 
 
@@ -113,7 +114,7 @@ class DecoderPolicy(Policy):
     @property
     def _forgetful(self) -> bool:
         """Whether layers are run again for their gradient: transformers then gives them no cache."""
-        return self.training and bool(self._bare.is_gradient_checkpointing)
+        return self.training and any(getattr(part, "gradient_checkpointing", False) for part in self._bare.modules())
 
     # ---- the three verbs
 
@@ -277,9 +278,11 @@ class TreeWalk:
     def __init__(self, policy: DecoderPolicy, encoded: DecoderEncoded, lazy: bool) -> None:
         self._policy, self._lazy = policy, lazy
         self.root, cache = policy.start(encoded)
-        self._past, self._lengths = cache.past, encoded.lengths
-        self._states = self.root  # [B, G, D], the root's and then one for each node that was run
-        self._seen = cache.seen  # places that each of them is made of, [B, G, S]
+        self._prompt, self._lengths = cache.seen, encoded.lengths  # [B, 1, S], [B]
+        self._past = cache.past  # of S places of the prompt, and of room for M nodes that were run
+        self._states = self.root  # the root's, and then one for each of these, [B, 1 + M, D]
+        self._seen = cache.seen[..., :0]  # which of them each is made of, itself included, [B, 1 + M, M]
+        self._used = torch.zeros_like(self._lengths)  # how many there are, [B]
         self._slot = torch.full((encoded.batch, policy.catalogue.trie.n_nodes), -1, device=self.root.device)
         self._slot[:, 0] = 0
 
@@ -304,25 +307,68 @@ class TreeWalk:
         count = (trie.depth[node] if self._lazy else spans.end[node]) - begin  # [R]
         of = torch.arange(len(row), device=row.device).repeat_interleave(count)  # [T]
         step = torch.arange(len(of), device=row.device) - (count.cumsum(0) - count)[of]
-        depth = begin[of] + step
-        rows, token, reached = row[of], trie.paths[item[of], depth], trie.nodes[item[of], depth]
-        per_row = torch.bincount(rows, minlength=len(self._states))
-        column = torch.arange(len(of), device=row.device) - (per_row.cumsum(0) - per_row)[rows]
+        of, step, column = self._ration(row, of, step)
+        rows, depth = row[of], begin[of] + step
+        token, reached = trie.paths[item[of], depth], trie.nodes[item[of], depth]
 
-        B, G, S = self._seen.shape
-        Q = int(per_row.max())
-        here = (rows, column)
-        tokens = torch.zeros(B, Q, dtype=torch.long, device=row.device).index_put_(here, token)
-        chain = torch.full((B, Q), -1, device=row.device).index_put_(here, of)
+        asking, at = torch.unique_consecutive(rows, return_inverse=True)  # only these prompts are run, B' of them
+        whole, here = len(asking) == len(self._slot), (at, column)
+        Q, S, M = int(column.max()) + 1, self._prompt.shape[2], int(self._used.max())
+        tokens = torch.zeros(len(asking), Q, dtype=torch.long, device=row.device).index_put_(here, token)
+        chain = torch.full_like(tokens, -1).index_put_(here, of)
         position = torch.zeros_like(tokens).index_put_(here, self._lengths[rows] + depth)
-        behind = torch.zeros(B, Q, S, dtype=torch.bool, device=row.device)
-        behind[here] = self._seen[rows, self._slot[rows, before[of]]]
+        behind = torch.zeros(*tokens.shape, M, dtype=torch.bool, device=row.device)
+        behind[here] = self._seen[rows, self._slot[rows, before[of]], :M]
         own = (chain.unsqueeze(1) == chain.unsqueeze(2)) & _causal(Q, row.device)
-        seen = torch.cat([behind, own], 2)
-        hidden, self._past = self._policy._run(tokens, position, seen, self._past)
-        self._states = torch.cat([self._states, hidden], 1)
-        self._seen = torch.cat([F.pad(self._seen, (0, Q)), seen], 1)
-        self._slot[rows, reached] = G + column
+        mask = torch.cat([self._prompt[asking].expand(-1, Q, -1), behind, own], 2)
+        past = tuple((k[:, :, : S + M], v[:, :, : S + M]) for k, v in self._past)
+        past = past if whole else tuple((k[asking], v[asking]) for k, v in past)
+        hidden, grown = self._policy._run(tokens, position, mask, past)
+
+        self._make_room(M + Q)
+        place = self._used[rows] + column
+        for kept, new in zip(self._past, grown, strict=True):
+            for target, source in zip(kept, new, strict=True):
+                target[rows, :, S + place] = source[at, :, S + M + column]
+        self._states[rows, 1 + place] = hidden[here]
+        seen = F.pad(behind[here], (0, self._seen.shape[2] - M))
+        near = torch.arange(Q, device=row.device)
+        self._seen[rows, 1 + place] = seen.scatter_(1, self._used[rows].unsqueeze(1) + near, own[here])
+        self._slot[rows, reached] = 1 + place
+        self._used += torch.bincount(rows, minlength=len(self._used))
+
+    def _ration(self, row: Tensor, of: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Put nodes in columns, what was asked for first, and leave out what would only widen the batch.
+
+        A prompt with many only children to run would make all others wait; its last ones may wait instead, until they
+        are asked for.
+
+        Args:
+            row: The prompt of each node that was asked for, [R].
+            of: Which of them each node belongs to, [T].
+            step: How many only children it comes behind, [T].
+
+        Returns:
+            ``of``, ``step`` and the column of each node that is run now.
+        """
+        order = torch.argsort(row[of] * (len(of) + 1) + step, stable=True)
+        of, step = of[order], step[order]
+        each = torch.bincount(row[of])
+        column = torch.arange(len(of), device=of.device) - (each.cumsum(0) - each)[row[of]]
+        if self._lazy:
+            return of, step, column
+        asked = torch.bincount(row)
+        width = max(int(asked.max()), len(of) // int((asked > 0).sum()), AHEAD)
+        kept = column < width
+        return of[kept], step[kept], column[kept]
+
+    def _make_room(self, size: int) -> None:
+        """Have room for so many nodes."""
+        more = size + size // 2 - self._seen.shape[2] if size > self._seen.shape[2] else 0
+        if more:
+            self._past = tuple((F.pad(k, (0, 0, 0, more)), F.pad(v, (0, 0, 0, more))) for k, v in self._past)
+            self._states = F.pad(self._states, (0, 0, 0, more))
+            self._seen = F.pad(self._seen, (0, more, 0, more))
 
 
 class _Places(DynamicCache):  # type: ignore[misc]  # transformers gives no types

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlrecbench.config import Count, Positive, Share
-from rlrecbench.errors import BenchError, DataError
+from rlrecbench.errors import BenchError, ConfigError, DataError
 
 _USUAL = 1.5e9  # weights of a model whose name does not say; Flower's
 _CLOSE = 1e-3  # of logits, relative to their size: float32 in another order of sums
@@ -81,6 +81,7 @@ def pretrained(folder: Path) -> Any:
         DataError: The folder holds no causal language model, or weights are missing.
         BenchError: The model does something that the forward passes of this package would miss.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     try:
@@ -92,9 +93,11 @@ def pretrained(folder: Path) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as e:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
         first = str(e).strip().partition("\n")[0]
-        raise DataError(f"{folder}: holds no causal language model that transformers can load: {first}") from e
+        raise DataError(
+            f"{folder}: holds no causal language model that transformers can load with torch's attention: {first}"
+        ) from e
     missing = sorted(about["missing_keys"])
     if missing:
         raise DataError(
@@ -138,6 +141,22 @@ def adapted(model: Any, lora: LoRA) -> Any:
             f"lora.targets: {', '.join(lora.targets)} match no layer of the model; its linear layers are "
             f"{', '.join(names)}"
         ) from e
+
+
+def must_reach(model: Any, tokens: int, name: str) -> None:
+    """Refuse a model that does not see as many tokens as a prompt and a title may have.
+
+    Raises:
+        ConfigError: It sees fewer.
+    """
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    sees = min(n for n in (getattr(config, "max_position_embeddings", None), window, tokens) if n is not None)
+    if sees < tokens:
+        raise ConfigError(
+            f"{name}: this model sees {sees} tokens, and a prompt with a title may have {tokens}; lower max_prompt by "
+            f"{tokens - sees} or more"
+        )
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def draw(title: str, weight: Floats, panels: Sequence[Panel], path: Path, *, flo
         weight: The distribution: occurrences of each title, above 0, [T].
         panels: The methods, at least one.
         path: The file.
-        floor: Jensen-Shannon divergence of a sample of the same size from the distribution itself.
+        floor: Jensen-Shannon divergence of one sample of the same size from the distribution itself.
     """
     order = np.argsort(-weight, kind="stable")
     share = weight[order] / weight.sum()
@@ -141,7 +141,9 @@ def draw(title: str, weight: Floats, panels: Sequence[Panel], path: Path, *, flo
         Line2D([], [], color=_EXACT, label="policy, exact", **_exact(len(share))),
         Line2D([], [], color=_SAMPLED, linestyle="", marker=".", label="policy, sampled"),
     ]
-    foot = "JS in nats, mean over seeds" + ("" if floor is None else f"; a perfect policy's sample: {number(floor)}")
+    foot = "JS in nats, mean over seeds" + (
+        "" if floor is None else f"; one sample of the distribution: {number(floor)}"
+    )
     figure.legend(
         handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, title=foot, title_fontsize=9
     )

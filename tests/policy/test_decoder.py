@@ -1,13 +1,11 @@
 """The decoder's packed passes against plain forward passes of transformers, one text at a time, on the same weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -30,7 +28,6 @@ PROMPTS = {
     "one prompt": [[3, 4, 5, 6]],
     "one token": [[3]] * 2,
 }
-Floats = NDArray[np.float64]
 
 
 def build(
@@ -81,7 +78,7 @@ def lora(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(params=["eval", "train", "checkpointing"])
-def mode(request: pytest.FixtureRequest) -> Iterator[Callable[[DecoderPolicy], None]]:
+def mode(request: pytest.FixtureRequest) -> Callable[[DecoderPolicy], None]:
     """Put a policy into a mode that must change nothing, there being no dropout."""
 
     def put(policy: DecoderPolicy) -> None:
@@ -89,7 +86,7 @@ def mode(request: pytest.FixtureRequest) -> Iterator[Callable[[DecoderPolicy], N
         if request.param == "checkpointing":
             policy._bare.gradient_checkpointing_enable({"use_reentrant": False})
 
-    yield put
+    return put
 
 
 # Teacher forcing.
@@ -124,7 +121,7 @@ def test_a_checkpointed_pass_is_run_again(monkeypatch: pytest.MonkeyPatch) -> No
     layer.register_forward_hook(lambda *_: calls.append(1))
     loss = score(policy, policy.encode(history("one beginning")), torch.tensor(ITEMS)).vocab.sum()
     assert len(calls) == 1
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert len(calls) == 2
 
 
@@ -253,7 +250,7 @@ def test_a_small_step_moves_the_weights() -> None:
     assert {p.dtype for p in policy.parameters()} == {torch.float32}
     before = [p.detach().clone() for p in policy.parameters()]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, weight_decay=0)
-    score(policy, policy.encode(history("one beginning")), torch.tensor(ITEMS)).vocab.sum().backward()  # type: ignore[no-untyped-call]
+    score(policy, policy.encode(history("one beginning")), torch.tensor(ITEMS)).vocab.sum().backward()
     optimizer.step()
     moved = [float((p != b).float().mean()) for p, b in zip(policy.parameters(), before, strict=True)]
     assert min(moved) > 0.5
@@ -270,7 +267,9 @@ def test_the_frozen_copy_shares_what_is_not_trained_and_stays(lora: bool) -> Non
     assert copy.prompts is policy.prompts
     assert copy.catalogue is policy.catalogue
     assert not any(p.requires_grad for p in copy.parameters())
-    same = {n: p.data_ptr() == q.data_ptr() for (n, p), q in zip(policy.named_parameters(), copy.parameters(), strict=True)}
+    same = {
+        n: p.data_ptr() == q.data_ptr() for (n, p), q in zip(policy.named_parameters(), copy.parameters(), strict=True)
+    }
     assert same == {n: not p.requires_grad for n, p in policy.named_parameters()}
     assert any(same.values()) == lora
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_panels_titles_and_divergences(tmp_path: Path, figures: list[Figure]) ->
     lines = [np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines]
     assert lines == [[0.25] * 4, [0.5, 0.25, 0.125, 0.125]]
     (legend,) = figure.legends
-    assert legend.get_title().get_text() == "JS in nats, mean over seeds; a perfect policy's sample: 0.0200"
+    assert legend.get_title().get_text() == "JS in nats, mean over seeds; one sample of the distribution: 0.0200"
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
     assert imread(tmp_path / "x.png").ndim == 3
 
@@ -107,7 +107,7 @@ def test_a_picture_per_block_in_which_a_distribution_was_fitted(
         f"ppo\nJS {uniform} exact, {number(js(weight, np.array([16.0, 0, 0, 0])))} sampled",
     ]
     assert figure.get_suptitle() == "4 titles of beauty, tiger"
-    assert figure.legends[0].get_title().get_text().endswith("a perfect policy's sample: 0.0000")
+    assert figure.legends[0].get_title().get_text().endswith("one sample of the distribution: 0.0000")
 
 
 def test_a_broken_table_of_titles_is_named(
