@@ -31,6 +31,18 @@ REFERENCES = {
         "CIKM 2024, 76-86",
         "2405.16127",
     ),
+    "bao2023bigrec": Reference(
+        "Bao, Zhang, Wang, Zhang, Yang et al.",
+        "A Bi-Step Grounding Paradigm for Large Language Models in Recommendation Systems",
+        "ACM Transactions on Recommender Systems",
+        "2308.08434",
+    ),
+    "bao2024d3": Reference(
+        "Bao, Zhang, Zhang, Huo, Chen and Feng",
+        "Decoding Matters: Addressing Amplification Bias and Homogeneity Issue for LLM-based Recommendation",
+        "EMNLP 2024, 10540-10552",
+        "2406.14900",
+    ),
     "chen2024sdpo": Reference(
         "Chen, Tan, Zhang, Yang, Sheng et al.",
         "On Softmax Direct Preference Optimization for Recommendation",
@@ -60,6 +72,12 @@ REFERENCES = {
         "GFlowGR: Fine-tuning Generative Recommendation Frameworks with Generative Flow Networks",
         "2025, first version",
         "2506.16114",
+    ),
+    "jiang2024ifairlrs": Reference(
+        "Jiang, Bao, Zhang, Wang, Yang et al.",
+        "Item-side Fairness of Large Language Model-based Recommendation System",
+        "WWW 2024",
+        "2402.15215",
     ),
     "kang2018sasrec": Reference("Kang and McAuley", "Self-Attentive Sequential Recommendation", "ICDM 2018, 197-206"),
     "liao2024rosepo": Reference(
