@@ -231,12 +231,18 @@ def test_forced_tokens_take_no_pass_of_their_own() -> None:
 
 
 def test_a_beam_out_of_reach_is_run_no_further() -> None:
-    """The first title is nearly sure after one token, and the list has one place: the long one is left at once."""
-    policy = build([[5, 0], [6, 7, 8, 9, 0], [6, 7, 9, 0]])
+    """The end of text and token 5 are nearly all there is, so behind [5] the title [5 EOS] fills the list's one place.
+
+    The longer ones can only fall, and are not run: the prompts and [5] are. A list of two runs them, once more.
+    """
+    policy = build([[5, 0], [5, 6, 7, 8, 0], [5, 6, 9, 0]])
     logits = torch.full((V,), -30.0)
     logits[5], logits[0] = 5.0, 5.0
     policy.head = lambda states: logits.expand(*states.shape[:-1], -1)  # type: ignore[method-assign]
-    assert _passes(policy, lambda: beam(policy, policy.encode(HISTORY), 1)) <= 2
+    encoded = policy.encode(HISTORY)
+    for penalty in (0.0, 1.0):
+        assert _passes(policy, lambda p=penalty: beam(policy, encoded, 1, length_penalty=p)) == 2  # type: ignore[misc]
+    assert _passes(policy, lambda: beam(policy, encoded, 2)) > 2
     assert found_by(policy, 1)[0][0][0] == (5, 0)
 
 
