@@ -86,26 +86,6 @@ def test_wrong_lists_are_not_equal(change: Change, monkeypatch: pytest.MonkeyPat
     assert not decoder.search_decoder(None, 1).equal
 
 
-@pytest.mark.parametrize(
-    ("leaves", "ours", "theirs", "reached", "expected"),
-    [
-        ([7, 8], [-1, -2], [-1, -2], {7: -1, 8: -2, 9: -3}, True),
-        ([7, 8], [-1, -2], [-1, -3], {7: -1, 8: -2, 9: -3}, True),  # generate has lost 8
-        ([7, 9], [-1, -3], [-1, -3], {7: -1, 8: -2, 9: -3}, False),  # and so have we
-        ([7, 8], [-1, -2], [-1, -1.5], {7: -1, 8: -2, 9: -3}, False),  # generate has a better one
-        ([7, 7], [-1, -1], [-1, -1], {7: -1, 8: -1}, False),
-        ([7, -1], [-1, -np.inf], [], {7: -1}, True),
-        ([7, -1], [-1, -np.inf], [-1, -2], {7: -1}, False),
-        ([7, 6], [-1, -2], [-1], {7: -1, 8: -2}, False),  # 6 was never reached
-    ],
-)
-def test_when_a_list_agrees(
-    leaves: list[int], ours: list[float], theirs: list[float], reached: dict[int, float], expected: bool
-) -> None:
-    """Lists of two, by hand."""
-    assert decoder._agree(leaves, np.float32(ours), np.float32(theirs), reached) is expected
-
-
 def test_a_greedier_search_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two beams find other titles than four: their second, padded to four, or what they lead to."""
 
