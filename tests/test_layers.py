@@ -17,10 +17,10 @@ LAYERS: list[set[str]] = [
     {"rewards"},
     {"train"},
     {"api"},
-    {"conformance", "bench"},
+    {"conformance"},
     {"metrics"},
-    {"stats", "stats_lists", "results"},
-    {"report"},
+    {"stats", "results", "published"},
+    {"report", "bench"},
     {"stages"},
     {"suite"},
     {"execute"},
@@ -40,7 +40,7 @@ def _imports(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rlrecbench"):
             parts = node.module.split(".")
-            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+            found += [parts[1]] if len(parts) > 1 else [a.name for a in node.names if a.name != "__version__"]
         elif isinstance(node, ast.Import):
             found += [a.name.split(".")[1] for a in node.names if a.name.startswith("rlrecbench.")]
     return found

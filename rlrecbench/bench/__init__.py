@@ -12,6 +12,7 @@ from typing import Any
 from rlrecbench.bench.decoder import search_decoder
 from rlrecbench.bench.identifiers import spread
 from rlrecbench.bench.packed import score_packed, step_s_dpo
+from rlrecbench.bench.resampling import bootstrap, metrics
 from rlrecbench.bench.search import search_t5
 from rlrecbench.bench.step import steps
 from rlrecbench.bench.timing import Result, compare, machine
@@ -51,4 +52,6 @@ def benchmarks(data: Path | None = None, plugins: Sequence[Path] = ()) -> dict[s
         "step/s-dpo-titles": lambda repeats: step_s_dpo(data, repeats),
         "search/decoder": lambda repeats: search_decoder(data, repeats),
         "score/decoder-packed": lambda repeats: score_packed(data, repeats),
+        "metrics": metrics,
+        "bootstrap": bootstrap,
     }

@@ -17,7 +17,6 @@ _REQUIRED = (
     "numpy",
     "pandas",
     "scipy",
-    "statsmodels",
     "scikit-learn",
     "pyarrow",
 )

@@ -6,6 +6,7 @@ from rlrecbench.metrics import diversity as diversity
 from rlrecbench.metrics import fairness as fairness
 from rlrecbench.metrics import fitting as fitting
 from rlrecbench.metrics import generation as generation
+from rlrecbench.metrics.exposure import Exposure
 from rlrecbench.metrics.files import lists_of, read_lists, score
 from rlrecbench.metrics.lists import Beside, Fit, Lists, audit
 from rlrecbench.metrics.reference import Reference
@@ -13,6 +14,7 @@ from rlrecbench.metrics.spec import Metric, Result, Spec, evaluate, metric, metr
 
 __all__ = [
     "Beside",
+    "Exposure",
     "Fit",
     "Lists",
     "Metric",

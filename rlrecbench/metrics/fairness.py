@@ -10,39 +10,39 @@ import numpy as np
 
 from rlrecbench.data.frame import Ints
 from rlrecbench.data.groups import GROUPS
+from rlrecbench.metrics.exposure import Counts, Exposure, shares
 from rlrecbench.metrics.lists import Lists
-from rlrecbench.metrics.reference import Floats
+from rlrecbench.metrics.reference import Floats, Reference
 from rlrecbench.metrics.spec import metric
 
 
-@metric("dgu", better="lower", level="list", cite="flower")
-def dgu(lists: Lists, k: int) -> float:
+@metric("dgu", better="lower", level="exposure", smooth=True, cite="flower")
+def dgu(exposure: Exposure) -> Floats:
     """Largest minus smallest group unfairness: max_g GU(g) - min_g GU(g)."""
-    return float(np.ptp(_unfairness(lists, lists.groups(k))))
+    return np.asarray(np.ptp(_unfairness(exposure.groups, exposure.reference), axis=-1))
 
 
-@metric("mgu", better="lower", level="list", cite="flower")
-def mgu(lists: Lists, k: int) -> float:
+@metric("mgu", better="lower", level="exposure", smooth=True, cite="flower")
+def mgu(exposure: Exposure) -> Floats:
     """Mean absolute group unfairness: mean_g |GU(g)|."""
-    return float(np.abs(_unfairness(lists, lists.groups(k))).mean())
+    return np.asarray(np.abs(_unfairness(exposure.groups, exposure.reference)).mean(-1))
 
 
 @metric("dgu-compat", better="lower", level="list", cite="flower")
 def dgu_compat(lists: Lists, k: int) -> float:
     """DGU as the published code counts: an unseen title resets group 7's counter to 1."""
-    return float(np.ptp(_unfairness(lists, _published_counts(lists, k))))
+    return float(np.ptp(_unfairness(_published_counts(lists, k), lists.reference)))
 
 
 @metric("mgu-compat", better="lower", level="list", cite="flower")
 def mgu_compat(lists: Lists, k: int) -> float:
     """MGU as the published code counts: an unseen title resets group 7's counter to 1."""
-    return float(np.abs(_unfairness(lists, _published_counts(lists, k))).mean())
+    return float(np.abs(_unfairness(_published_counts(lists, k), lists.reference)).mean())
 
 
-def _unfairness(lists: Lists, counts: Ints) -> Floats:
-    """GU of each group, [8]; NaN if nothing was recommended."""
-    total = counts.sum() or np.nan
-    return np.asarray(counts / total - lists.reference.group_share)
+def _unfairness(counts: Counts, reference: Reference) -> Floats:
+    """GU of each group, [..., 8]; NaN where nothing was recommended."""
+    return shares(counts) - reference.group_share
 
 
 def _published_counts(lists: Lists, k: int) -> Ints:

@@ -38,7 +38,7 @@ Drawn = Literal["sampled", "exact", "floor"]
 def kl(t: Floats | Ints, r: Floats | Ints) -> float:
     """KL(T || R) of two vectors of counts; NaN if either is all 0."""
     p, q = smoothed(t, r)
-    return divergence(p, q)
+    return float(divergence(p, q))
 
 
 def kl_reverse(t: Floats | Ints, r: Floats | Ints) -> float:
@@ -50,7 +50,7 @@ def js(t: Floats | Ints, r: Floats | Ints) -> float:
     """Jensen-Shannon divergence of two vectors of counts, at most ln 2; NaN if either is all 0."""
     p, q = smoothed(t, r)
     m = (p + q) / 2
-    return (divergence(p, m) + divergence(q, m)) / 2
+    return float(divergence(p, m) + divergence(q, m)) / 2
 
 
 def tv(t: Floats | Ints, r: Floats | Ints) -> float:

@@ -49,7 +49,7 @@ def kl_normal(lists: Lists, k: int) -> float:
         return float("nan")
     z = np.clip((p - p.mean()) / spread, -REACH, REACH)
     shares = np.histogram(z, BINS, (-REACH, REACH))[0] / len(p) + FLOOR
-    return divergence(shares / shares.sum(), normal_masses())
+    return float(divergence(shares / shares.sum(), normal_masses()))
 
 
 @metric("kl-normal-rank", better="lower", level="list", needs="probability", cite="gflowgr")
@@ -60,7 +60,7 @@ def kl_normal_rank(lists: Lists, k: int) -> float:
     density there, normalised over items; items of equal frequency share the density of their places equally. The
     value is sum_v p_v ln(p_v / q_v), where an item of p_v = 0 adds nothing.
     """
-    return divergence(_generated(lists, k), _bell(lists))
+    return float(divergence(_generated(lists, k), _bell(lists)))
 
 
 @metric("generation-std", better="lower", level="list", needs="probability", cite="gflowgr")

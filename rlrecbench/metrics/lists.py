@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlrecbench.data.frame import Ints
+from rlrecbench.metrics.exposure import Exposure
 from rlrecbench.metrics.reference import Floats, Reference
 
 Beside = Literal["probability", "collab", "fit"]
@@ -104,12 +105,8 @@ class Lists:
         return np.where(found > 0, np.take_along_axis(place, at, 1)[:, 0], 0)
 
     def items(self, k: int) -> Ints:
-        """How often each item is in the lists' first k places, [N]; computed once for each k."""
-        cache: dict[int, Ints] = self.__dict__.setdefault("_items", {})
-        if k not in cache:
-            top = self.ranked[:, :k]
-            cache[k] = np.bincount(top[top >= 0], minlength=self.reference.n_items)
-        return cache[k]
+        """How often each item is in the lists' first k places, [N]."""
+        return self.exposure(k).items
 
     def select(self, rows: Ints) -> "Lists":
         """The lists of some rows, in the given order."""
@@ -131,17 +128,13 @@ class Lists:
             raise ValueError(f"the lists have no {what}")
         return values[:, :k]
 
-    def titles(self, k: int) -> Ints:
-        """How often each title is in the lists' first k places, [T]."""
-        return self.reference.titles_in(self.items(k))
-
-    def groups(self, k: int) -> Ints:
-        """How often each popularity group is in the lists' first k places, [8]."""
-        return self.reference.groups_in(self.items(k))
-
-    def words(self, k: int) -> Ints:
-        """How often each word is in the titles of the lists' first k places."""
-        return self.reference.words_in(self.items(k))
+    def exposure(self, k: int) -> Exposure:
+        """Counts of items, groups and words in the lists' first k places; made once for each k."""
+        cache: dict[int, Exposure] = self.__dict__.setdefault("_exposure", {})
+        if k not in cache:
+            top = self.ranked[:, :k]
+            cache[k] = Exposure.of(np.bincount(top[top >= 0], minlength=self.reference.n_items), self.reference)
+        return cache[k]
 
 
 def audit(lists: Lists, k: int | None = None) -> dict[str, int]:

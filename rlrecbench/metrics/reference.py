@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from rlrecbench.data.frame import Dataset, Ints
 from rlrecbench.data.groups import GROUPS, popularity_groups
@@ -66,27 +68,39 @@ class Reference:
         """GH(g): each group's share of the occurrences in the training histories, [8]."""
         return self.group_frequency / max(int(self.group_frequency.sum()), 1)
 
-    def titles_in(self, items: Ints) -> Ints:
-        """Turn counts of items [N] into counts of titles [T]."""
-        return _sums(self.title_of, items, len(self.titles))
+    @cached_property
+    def group_of_item(self) -> Ints:
+        """Popularity group of each item's title, [N]."""
+        return self.group_of[self.title_of]
 
-    def groups_in(self, items: Ints) -> Ints:
-        """Turn counts of items [N] into counts of groups [8]."""
-        return _sums(self.group_of, self.titles_in(items), GROUPS)
+    def groups_in(self, items: NDArray[Any]) -> NDArray[Any]:
+        """Turn counts of items [..., N] into counts of groups [..., 8]."""
+        return _mapped(items, self._group_map)
 
-    def words_in(self, items: Ints) -> Ints:
-        """Turn counts of items [N] into counts of the distinct words of all titles."""
-        word, title, n_words = self._words
-        return _sums(word, self.titles_in(items)[title], n_words)
+    def words_in(self, items: NDArray[Any]) -> NDArray[Any]:
+        """Turn counts of items [..., N] into counts of the distinct words of all titles [..., W]."""
+        return _mapped(items, self._word_map)
 
     @cached_property
-    def _words(self) -> tuple[Ints, Ints, int]:
-        """Word number and title number of each word of each title; number of distinct words."""
+    def _group_map(self) -> csr_array:
+        """1 at each item's group, [8, N]."""
+        n = self.n_items
+        return csr_array((np.ones(n, np.int64), (self.group_of_item, np.arange(n))), shape=(GROUPS, n))
+
+    @cached_property
+    def _word_map(self) -> csr_array:
+        """How often each word stands in each item's title, [W, N]."""
         pieces = [title.split() for title in self.titles]
         title = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
-        flat = np.array([w for p in pieces for w in p], dtype=object)
-        word, distinct = pd.factorize(flat)
-        return word.astype(np.int64), title, len(distinct)
+        word, distinct = pd.factorize(np.array([w for p in pieces for w in p], dtype=object))
+        shape = (len(distinct), len(pieces))
+        return csr_array((np.ones(len(word), np.int64), (word, title)), shape=shape)[:, self.title_of]
+
+
+def _mapped(items: NDArray[Any], by: csr_array) -> NDArray[Any]:
+    """Counts of items [..., N] through a map [P, N], in the counts' own type, [..., P]."""
+    flat = items.reshape(-1, items.shape[-1])
+    return np.asarray((by.astype(items.dtype) @ flat.T).T).reshape(*items.shape[:-1], by.shape[0])
 
 
 def _sums(index: Ints, counts: Ints, size: int) -> Ints:

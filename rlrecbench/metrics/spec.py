@@ -14,42 +14,48 @@ from rlrecbench.metrics.reference import Floats
 from rlrecbench.registry import Registry
 
 Better = Literal["higher", "lower"]
-Level = Literal["user", "list"]
+Level = Literal["user", "exposure", "list"]
 VARIANTS = ("compat", "string")
 ALIASES = {"hr": "recall", "recall-string": "hr-string"}
 _TEXT = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)@(?P<k>[0-9]+)(?:-(?P<variant>[a-z]+))?")
 
 
 class Metric(Protocol):
-    """A registered function of (lists, k).
+    """A registered function of (lists, k), or of the exposure in the first k places.
 
     Attributes:
         better: Which direction is better.
-        level: "user": one value per user, [U], and their mean is the metric's value; "list": one value over
-            the lists of all users.
+        level: What the function takes and gives. "user": (lists, k) -> one value per user, [U], whose mean is the
+            metric's value. "exposure": (exposure) -> one value for each set of counts, [...], all that it knows of
+            the lists being how often things stand in them, so that it can be resampled. "list": (lists, k) -> one
+            value over the lists of all users, which is not resampled.
+        smooth: The exposure's groups are all that the function looks at, so that resampling the users with
+            replacement gives an interval; a resample has only 63 % of the users, hence fewer items and words.
         needs: What must stand beside the lists; without it the value is undefined (NaN).
     """
 
     better: Better
     level: Level
+    smooth: bool
     needs: Beside | None
-
-    def __call__(self, lists: Lists, k: int) -> Floats | float:
-        """Evaluate the first k places."""
-        ...
+    __call__: Callable[..., Floats | float]
 
 
 metrics: Registry[Metric] = Registry("metric")
-F = TypeVar("F", bound=Callable[[Lists, int], Floats | float])
+F = TypeVar("F", bound=Callable[..., Floats | float])
 
 
-def metric(name: str, *, better: Better, level: Level, needs: Beside | None = None, cite: str = "") -> Callable[[F], F]:
+def metric(
+    name: str, *, better: Better, level: Level, smooth: bool = False, needs: Beside | None = None, cite: str = ""
+) -> Callable[[F], F]:
     """Return a decorator that registers a function as a metric.
 
     Args:
         name: What stands before ``@``; the variants end with ``-compat`` or ``-string``.
         better: "higher" or "lower".
-        level: "user" for a function that returns [U] values, "list" for one that returns a number.
+        level: "user" or "list" for a function of (lists, k) that returns [U] values or a number, "exposure" for a
+            function of an :class:`~rlrecbench.metrics.exposure.Exposure` that returns a value for each set of counts.
+        smooth: Of an exposure, the function looks at the groups only.
         needs: "probability", "collab" or "fit" for a function that reads these of the lists; it is called only for
             lists that have them.
         cite: Citation key.
@@ -57,7 +63,7 @@ def metric(name: str, *, better: Better, level: Level, needs: Beside | None = No
 
     def add(function: F) -> F:
         value = cast(Metric, function)
-        value.better, value.level, value.needs = better, level, needs
+        value.better, value.level, value.smooth, value.needs = better, level, smooth, needs
         metrics.register(name, cite=cite)(value)
         return function
 
@@ -84,6 +90,11 @@ class Spec:
     def metric(self) -> Metric:
         """The registered function."""
         return metrics[self.name]
+
+    def of(self, lists: Lists) -> Floats | float:
+        """Evaluate one ranking: [U] values for a metric of users, else a number."""
+        function = self.metric
+        return function(lists.exposure(self.k)) if function.level == "exposure" else function(lists, self.k)
 
 
 def parse(text: str, where: str = "") -> Spec:
@@ -155,7 +166,7 @@ def evaluate(lists: Lists, specs: Sequence[Spec | str]) -> Result:
         spec = parse(spec) if isinstance(spec, str) else spec
         user = spec.metric.level == "user"
         undefined = np.full(len(lists), np.nan) if user else np.nan
-        value = spec.metric(lists, spec.k) if lists.has(spec.metric.needs) else undefined
+        value = spec.of(lists) if lists.has(spec.metric.needs) else undefined
         if user:
             users = per_user[str(spec)] = np.asarray(value, np.float64)
             value = users.mean() if len(users) else np.nan

@@ -252,8 +252,8 @@ def test_tables_show_digits_of_small_numbers() -> None:
     assert words.number(0.000213449) == "2.13e-4"
     assert words.number(-0.000213449) == "-2.13e-4"
     assert (words.number(0.0), words.number(0.001), words.number(0.0072)) == ("0.0000", "0.0010", "0.0072")
-    assert words.spread(Value(0.000213, 0.0000051, "")) == " ± 5.10e-6"
-    assert words.spread(Value(0.0213, 0.0000051, "")) == " ± 0.0000"
+    assert words.spread(Value(0.000213, 0.0000051, "", (), None)) == " ± 5.10e-6"
+    assert words.spread(Value(0.0213, 0.0000051, "", (), None)) == " ± 0.0000"
 
 
 PLUGIN = '''

@@ -16,6 +16,7 @@ HIGHER = [
     "mrr-string",
     "entropy",
     "ttr",
+    "ttr-fixed",
     "coverage",
     "item-entropy",
     "collab-mean",
@@ -51,6 +52,7 @@ LOWER = [
         ("dgu@10-compat", Spec("dgu-compat", 10), "dgu@10-compat"),
         ("kl-normal-rank@10", Spec("kl-normal-rank", 10), "kl-normal-rank@10"),
         ("kl-popularity@20", Spec("kl-popularity", 20), "kl-popularity@20"),
+        ("ttr-fixed@10", Spec("ttr-fixed", 10), "ttr-fixed@10"),
         ("fit-kl-reverse-exact@1", Spec("fit-kl-reverse-exact", 1), "fit-kl-reverse-exact@1"),
     ],
 )
@@ -80,6 +82,9 @@ def test_directions_and_levels() -> None:
     assert {name for name in known if known[name].better == "lower"} == set(LOWER)
     users = {"recall", "ndcg", "mrr", "hr-string", "ndcg-string", "mrr-string", "collab-user-range"}
     assert {name for name in known if known[name].level == "user"} == users
+    whole = {name for name in known if known[name].level == "list"}
+    assert all(name.endswith("-compat") or known[name].needs for name in whole)
+    assert {name for name in known if known[name].level == "exposure"} == known.keys() - users - whole
 
 
 def test_every_entry_says_what_it_is_and_where() -> None:

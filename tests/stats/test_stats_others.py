@@ -1,6 +1,5 @@
 """The tests beside the default one, against scipy and enumeration."""
 
-from itertools import product
 from math import inf
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from scipy import stats as oracle
 
 from rlrecbench import stats
+from rlrecbench.config import build
 
 
 def test_t_users_is_the_paired_t_on_seed_averages() -> None:
@@ -41,59 +41,24 @@ def test_t_seeds_degenerate() -> None:
     assert stats.t_seeds([0.5, 0.5], [0.25, 0.25], "less").p == 1
 
 
-def test_permutation_against_every_sign_flip() -> None:
-    u = np.array([0.3, -0.1, 0.4, 0.25, 0.0, 0.15, 0.35, -0.05, 0.2])
-    flips = np.array(list(product([-1, 1], repeat=len(u)))) @ u
-    exact = float((np.abs(flips) >= abs(u.sum()) - 1e-9).mean())
-    test = stats.permutation([u], resamples=40_000)
-    assert test.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))
-    assert test.mean == pytest.approx(u.mean())
+@pytest.mark.parametrize("size", [30, 200])  # exact, and normal
+def test_wilcoxon_is_scipys(size: int) -> None:
+    D = np.random.default_rng(9).normal(0.1, 0.5, (2, size))
+    test = stats.wilcoxon(D)
+    assert test.p == pytest.approx(oracle.wilcoxon(D.mean(0)).pvalue)
+    assert (test.mean, test.low, test.high) == (stats.t_users(D).mean, stats.t_users(D).low, stats.t_users(D).high)
+    assert (test.name, test.level) == ("wilcoxon", "checkpoints")
 
 
-def test_permutation_against_scipy() -> None:
-    D = np.random.default_rng(2).normal(0.05, 0.5, (3, 300))
-    expected = oracle.permutation_test(
-        (D.mean(0), np.zeros(300)),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        n_resamples=20_000,
-        vectorized=True,
-        rng=np.random.default_rng(3),
-    )
-    assert stats.permutation(D, 20_000).p == pytest.approx(expected.pvalue, abs=0.02)
+def test_wilcoxon_leaves_out_ties_and_rounding() -> None:
+    u = np.array([0.3, 0.1 + 0.2, -0.3, 0.5, 0.25, 0.1 + 0.2 - 0.3, 0, 0])
+    exact = oracle.wilcoxon([0.3, 0.3, -0.3, 0.5, 0.25]).pvalue
+    assert stats.wilcoxon([u]).p == pytest.approx(exact)
+    assert stats.wilcoxon(np.zeros((2, 9))).p == 1
+    assert stats.wilcoxon([[0.4]]).p == 1
 
 
-def test_permutation_is_never_zero_and_repeatable() -> None:
-    D = np.ones((1, 60))
-    assert stats.permutation(D, 999).p == 1 / 1000
-    assert stats.permutation(np.zeros((2, 9))).p == 1
-    noisy = np.random.default_rng(4).normal(0.02, 0.3, (2, 500))
-    assert stats.permutation(noisy, seed=5) == stats.permutation(noisy, seed=5)
-    assert stats.permutation(noisy, seed=5).p != stats.permutation(noisy, seed=6).p
-
-
-def test_permutation_does_not_depend_on_the_size_of_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy = np.random.default_rng(4).normal(0.02, 0.3, (2, 512))
-    whole = stats.permutation(noisy)
-    monkeypatch.setattr(stats, "_CHUNK", 512 * 100)
-    assert stats.permutation(noisy).p == pytest.approx(whole.p, abs=0.02)
-    assert len(stats._chunks(9_999, 512)) == 100
-    assert sum(stats._chunks(9_999, 512)) == 9_999
-
-
-def test_bootstrap_against_scipy() -> None:
-    D = np.random.default_rng(5).integers(-1, 3, (2, 400)) / 4
-    u = D.mean(0)
-    expected = oracle.bootstrap((u,), np.mean, n_resamples=9_999, method="percentile", rng=np.random.default_rng(6))
-    test = stats.bootstrap(D)
-    assert test.low == pytest.approx(expected.confidence_interval.low, abs=0.004)
-    assert test.high == pytest.approx(expected.confidence_interval.high, abs=0.004)
-    assert test.se == pytest.approx(u.std() / 20, rel=0.03)
-    assert test.p == 2 / 10_000
-
-
-def test_bootstrap_p_without_an_effect() -> None:
-    D = np.array([[1.0, -1.0] * 200])
-    assert stats.bootstrap(D).p > 0.9
-    assert stats.bootstrap(np.zeros((2, 7))).p == 1
-    assert stats.bootstrap([[0.4]]).p == 1
+def test_wilcoxon_carries_a_warning() -> None:
+    assert set(stats.WARNINGS) == {"wilcoxon"}
+    assert stats.WARNINGS["wilcoxon"].endswith(".")
+    assert build(stats.StatsConfig, {"test": "wilcoxon"}, "s.yaml: stats").test == "wilcoxon"

@@ -52,6 +52,24 @@ def test_both_floors_take_the_higher_one() -> None:
     assert stats.crossed(2, 3, 10, 4, 5) == pytest.approx((sqrt(3 / 20), 3))
 
 
+def test_mean_squares_are_those_of_an_analysis_of_variance() -> None:
+    """Least squares on dummies: what users and seeds explain, and what is left."""
+    S, n = 4, 12
+    D = np.random.default_rng(10).normal(0, 1, (S, n)) + np.random.default_rng(11).normal(0, 2, (S, 1))
+    seeds, users = np.repeat(np.eye(S), n, axis=0), np.tile(np.eye(n), (S, 1))
+
+    def left(*dummies: stats.paired.Floats) -> float:
+        X = np.hstack(dummies)
+        return float(((D.ravel() - X @ np.linalg.lstsq(X, D.ravel())[0]) ** 2).sum())
+
+    rest = left(seeds, users) / ((S - 1) * (n - 1))
+    user = (left(seeds) - left(seeds, users)) / (n - 1)
+    seed = (left(users) - left(seeds, users)) / (S - 1)
+    test = stats.two_way(D)
+    assert test.variance == pytest.approx((max(0, (user - rest) / S), (seed - rest) / n, rest))
+    assert (test.se, test.df) == pytest.approx(stats.crossed(user, seed, rest, S, n))
+
+
 def test_one_seed_is_the_paired_t_over_users() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(50), rng.random(50)

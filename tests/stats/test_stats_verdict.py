@@ -1,9 +1,10 @@
-"""Corrections, verdicts, seeds needed, tallies."""
+"""Corrections, verdicts, seeds needed, declarations."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats as oracle
 
 from rlrecbench import stats
 from rlrecbench.config import build
@@ -22,14 +23,14 @@ def test_benjamini_hochberg_on_four_tests() -> None:
     assert stats.benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
 
 
-@settings(max_examples=12, deadline=None)
-@given(P)
-def test_holm_is_the_step_down_maximum(p: list[float]) -> None:
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate([min(1.0, (len(p) - i) * p[j]) for i, j in enumerate(order)])
-    expected = np.empty(len(p))
-    expected[order] = steps
-    assert stats.holm(p) == pytest.approx(list(expected))
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_corrections_against_statsmodels(size: int) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p = list(np.random.default_rng(size).random(size) ** 4)
+    p[size // 2 :] = [p[-1]] * (size - size // 2)  # ties
+    assert stats.holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
+    assert stats.benjamini_hochberg(p) == pytest.approx(list(multipletests(p, method="fdr_bh")[1]))
 
 
 @settings(max_examples=12, deadline=None)
@@ -41,7 +42,26 @@ def test_corrections_never_lower_p(p: list[float]) -> None:
 
 
 def test_no_tests_to_correct() -> None:
-    assert stats.holm([]) == []
+    assert stats.holm([]) == stats.benjamini_hochberg([]) == []
+
+
+def test_family_lends_its_variance_of_seeds_to_a_lucky_comparison() -> None:
+    # Users agree, so a comparison is a t-test of its three seed means. Variances .01 and .0001, mean .00505; two
+    # comparisons of two degrees of freedom each share 4 / (1 + 1/4) = 3.2.
+    unlucky, lucky = ([0.3, 0.4, 0.5], [0.29, 0.3, 0.31])
+    tests = [stats.two_way(np.repeat([[x] for x in seeds], 50, axis=1)) for seeds in (unlucky, lucky)]
+    assert tests[1].p == pytest.approx(2 * oracle.t.sf(0.3 / np.sqrt(0.0001 / 3), 2))
+    expected = 2 * oracle.t.sf(0.3 / np.sqrt(0.00505 / 3), 3.2)
+    assert stats.family_p(tests) == pytest.approx([tests[0].p, expected])
+
+
+def test_a_family_of_one_and_other_tests_keep_their_p() -> None:
+    D = np.random.default_rng(5).normal(0.1, 1, (3, 40))
+    assert stats.family_p([stats.two_way(D)]) == [stats.two_way(D).p]
+    others = [stats.t_users(D), stats.permutation(D, 99), stats.two_way(D[:1])]
+    assert stats.family_p(others) == [test.p for test in others]
+    assert stats.family_p([*others, stats.two_way(D)])[3] == stats.two_way(D).p
+    assert stats.family_p([]) == []
 
 
 D = np.random.default_rng(0).normal(0, 0.01, (3, 400))
@@ -93,18 +113,6 @@ def test_no_number_of_seeds_replaces_users() -> None:
     users = np.array([[-1.0, 1.0, 0.5, -0.4]])
     assert stats.seeds_needed(stats.two_way(np.repeat(users, 3, axis=0)), 1.0, 0.02, 0.05) is None
     assert stats.seeds_needed(stats.t_users(users), 1.0, 0.02, 0.05) is None
-
-
-def test_tally() -> None:
-    # User means: (.5, 0, -.5, 0); seed means: (.25, -.25).
-    difference = [[1, 0.1, 0, -0.1], [0, -0.1, -1, 0.1]]
-    assert stats.tally(difference) == (1, 1, 2, 1)
-    assert stats.tally([[1, 1, -1]]) == (2, 1, 0, 1)
-    assert stats.tally([[1, 1, -1]], "lower") == (1, 2, 0, 0)
-
-
-def test_rounding_is_a_tie() -> None:
-    assert stats.tally([[0.1 + 0.2 - 0.3]]).users_tied == 1
 
 
 def test_config_from_a_suite() -> None:

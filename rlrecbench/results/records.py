@@ -1,24 +1,27 @@
 """What a run leaves on disk, read back: one record per cell, data frames, and blocks for the tables.
 
 ``results/<suite>/cells/<dataset>/<backbone>/<method>/seed-<n>/`` holds ``metrics.json`` (last file written:
-without it there is no record) and ``users.parquet`` (one row per test user). Nothing here is rounded,
-averaged in advance or sorted by who won; that is the table's business.
+without it there is no record), ``users.parquet`` (one row per test user), ``ranked.parquet`` (the lists) and, where
+something was trained, ``train.jsonl``. ``results/<suite>/data/<dataset>/`` holds what tables need to know of a data
+set: ``items.parquet`` and ``rows.parquet``. Nothing here is rounded, averaged in advance or sorted by who won; that
+is the table's business.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rlrecbench.errors import ConfigError, StoreError
+from rlrecbench.metrics import Lists, Reference
+from rlrecbench.results.files import about_table, numbers, read_arrow, read_json, read_lines, read_table
 from rlrecbench.stats import Rows
 
 Json = dict[str, Any]
@@ -200,15 +203,96 @@ class Results:
         Raises:
             StoreError: The file is missing or broken.
         """
-        return _read(record.path / "users.parquet").copy()
+        return _users(record).copy()
 
     def n_users(self, record: Record) -> int:
         """Number of test users of a cell."""
-        return int(_about(record.path / "users.parquet").num_rows)
+        return int(about_table(record.path / "users.parquet").num_rows)
 
     def has_users(self, records: Sequence[Record], metric: str) -> bool:
         """Tell whether a metric has per-user values in all of these cells."""
-        return all(metric in _about(r.path / "users.parquet").schema.names for r in records)
+        return all(metric in about_table(r.path / "users.parquet").schema.names for r in records)
+
+    def ranked(self, record: Record) -> pd.DataFrame:
+        """A cell's lists: user_id, rank (from 1), item_id ("" where the ranker gave no item of the catalogue), score.
+
+        Raises:
+            StoreError: The file is missing or broken.
+        """
+        return read_table(record.path / "ranked.parquet").copy()
+
+    def log(self, record: Record) -> pd.DataFrame:
+        """What training logged, one row per logged step or evaluation; empty where nothing was trained.
+
+        Raises:
+            StoreError: The file is broken.
+        """
+        path = record.path / "train.jsonl"
+        return read_lines(path) if path.is_file() else pd.DataFrame()
+
+    def items(self, dataset: str) -> pd.DataFrame | None:
+        """The catalogue in its order; None where the folder does not have it.
+
+        Columns: item_id, title, group (popularity group of the title, 0 the most popular) and frequency (occurrences
+        in the training histories).
+        """
+        return self._about(dataset, "items.parquet")
+
+    def rows(self, dataset: str) -> pd.DataFrame | None:
+        """The test rows in their order: user_id, history (item_ids, oldest first), target; None where not there."""
+        return self._about(dataset, "rows.parquet")
+
+    def reference(self, dataset: str) -> Reference | None:
+        """What metrics know about a data set; None where the folder does not have it."""
+        items = self.items(dataset)
+        if items is None:
+            return None
+        known: dict[str, Reference] = self.__dict__.setdefault("_references", {})
+        if dataset not in known:
+            title_of, titles = pd.factorize(items["title"])
+            group_of = np.zeros(len(titles), np.int64)
+            group_of[title_of] = items["group"]
+            frequency = items["frequency"].to_numpy(np.int64)
+            known[dataset] = Reference([str(t) for t in titles], title_of.astype(np.int64), frequency, group_of)
+        return known[dataset]
+
+    def lists(self, record: Record) -> Lists | None:
+        """A cell's lists as item numbers, one row per test user; None where the catalogue is not there.
+
+        Raises:
+            StoreError: The files are broken, or name a user or an item that is not there.
+        """
+        reference, items = self.reference(record.dataset), self.items(record.dataset)
+        if reference is None or items is None:
+            return None
+        users = read_arrow(record.path / "users.parquet", ("user_id", "target"))
+        ranked = read_arrow(record.path / "ranked.parquet", ("user_id", "rank", "item_id"))
+        names = pa.array(items["item_id"])
+        row = numbers(ranked["user_id"], users["user_id"])
+        target, item = numbers(users["target"], names), numbers(ranked["item_id"], names)
+        empty = pc.equal(ranked["item_id"], "").to_numpy()
+        if (row < 0).any() or (target < 0).any() or ((item < 0) & ~empty).any():
+            raise StoreError(
+                f"{record.path}: users.parquet and ranked.parquet do not fit each other and "
+                f"{self.root / 'data' / record.dataset}; remove the cell's folder and run the suite again"
+            )
+        place = ranked["rank"].to_numpy().astype(np.int64) - 1
+        k = max(int(record.provenance.get("protocol", {}).get("k", 0)), int(place.max(initial=-1)) + 1)
+        lists = np.full((len(users), k), -1, np.int64)
+        lists[row, place] = np.where(item < 0, -2, item)
+        return Lists(lists, target, reference)
+
+    def _about(self, dataset: str, name: str) -> pd.DataFrame | None:
+        path = self.root / "data" / dataset / name
+        return read_table(path) if path.is_file() else None
+
+    def values(self, records: Sequence[Record], metric: str, like: Record | None = None) -> NDArray[np.float64]:
+        """Per-user values of some cells, in the order of another cell's users, by default the first one's: [S, U].
+
+        Raises:
+            StoreError: The cells were measured on different users, or a file lacks the metric.
+        """
+        return np.array([_values(r, metric, like or records[0]) for r in records])
 
     def difference(self, a: Sequence[Record], b: Sequence[Record], metric: str) -> NDArray[np.float64]:
         """Per-user values of A minus those of B on their common seeds, [S, U]; S may be 0.
@@ -220,8 +304,8 @@ class Results:
         seeds = sorted(left.keys() & right.keys())
         if not seeds:
             return np.zeros((0, 0))
-        first = left[seeds[0]]
-        return np.array([_values(left[s], metric, first) - _values(right[s], metric, first) for s in seeds])
+        one, two = ([side[s] for s in seeds] for side in (left, right))
+        return self.values(one, metric) - self.values(two, metric, one[0])
 
 
 def load(folder: Path | str) -> Results:
@@ -234,18 +318,18 @@ def load(folder: Path | str) -> Results:
     if not (root / "suite.json").is_file():
         reason = "it has no suite.json" if root.is_dir() else "there is no such folder"
         raise StoreError(f"{root} is not a results folder: {reason}; give the folder that 'rlrecbench run' wrote")
-    suite = _json(root / "suite.json")
+    suite = read_json(root / "suite.json")
     for key in ("name", "seeds", "datasets", "backbones", "methods", "metrics"):
         if key not in suite:
             raise StoreError(f"{root / 'suite.json'}: the key {key!r} is missing; run the suite again to rewrite it")
     records = [_record(path) for path in sorted(root.glob("cells/*/*/*/seed-*/metrics.json"))]
     failed = root / "failures.json"
-    lines = _json(failed, list) if failed.is_file() else []
+    lines = read_json(failed, list) if failed.is_file() else []
     return Results(root, suite, records, {line["cell"]: line["reason"] for line in lines})
 
 
 def _record(path: Path) -> Record:
-    data = _json(path)
+    data = read_json(path)
     if data.get("schema") != SCHEMA:
         raise StoreError(f"{path}: schema {data.get('schema')!r}, but this version reads {SCHEMA}; run the suite again")
     metrics, provenance = data.get("metrics"), data.get("provenance")
@@ -264,30 +348,24 @@ def _record(path: Path) -> Record:
     return Record(dataset, backbone, method, int(seed), values, audit, cost, provenance, path.parent)
 
 
-def _json(path: Path, kind: type = dict) -> Any:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise StoreError(f"{path} is broken: {e}; remove it and run the suite again") from e
-    if not isinstance(data, kind):
-        raise StoreError(f"{path} is broken: expected a JSON {kind.__name__}; remove it and run the suite again")
-    return data
-
-
 def _check_protocol(root: Path, records: list[Record]) -> None:
     """Refuse records of one data set whose fingerprints differ, and say in what."""
     other = next((r for r in records if r.fingerprint != records[0].fingerprint), None)
     if other is None:
         return
     first = records[0]
-    a, b = (_flat(r.provenance.get("protocol", {})) for r in (first, other))
-    different = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    what = ", ".join(f"{k} is {json.dumps(a.get(k))} and {json.dumps(b.get(k))}" for k in different)
     raise StoreError(
         f"{root}: {first.name} and {other.name} were measured under different protocols and cannot stand in "
-        f"one table: {what or 'the fingerprints differ'}, in this order; run the suite again, or use "
-        "two folders"
+        f"one table: {unlike(first, other)}; run the suite again, or use two folders"
     )
+
+
+def unlike(a: Record, b: Record) -> str:
+    """Say in which settings the protocols of two records differ."""
+    one, two = (_flat(r.provenance.get("protocol", {})) for r in (a, b))
+    different = [k for k in sorted(one.keys() | two.keys()) if one.get(k) != two.get(k)]
+    what = ", ".join(f"{k} is {json.dumps(one.get(k))} and {json.dumps(two.get(k))}" for k in different)
+    return f"{what or 'the fingerprints differ'}, in this order"
 
 
 def _flat(protocol: Json, prefix: str = "") -> Json:
@@ -303,35 +381,39 @@ def _order(declared: Sequence[str], found: set[str]) -> list[str]:
     return [*declared, *sorted(found - set(declared))]
 
 
+def _users(record: Record) -> pd.DataFrame:
+    """A cell's per-user table, shared."""
+    return read_table(record.path / "users.parquet")
+
+
 def _values(record: Record, metric: str, like: Record) -> NDArray[np.float64]:
     """Per-user values in the order of another record's users, [U]."""
-    own, other = (_read(r.path / "users.parquet", metric) for r in (record, like))
-    if not own.index.equals(other.index):
-        if not own.index.is_unique or len(own) != len(other) or set(own.index) != set(other.index):
-            raise StoreError(f"{record.path} and {like.path} were measured on different users; run the suite again")
-        own = own.loc[other.index]
-    return np.asarray(own[metric], np.float64)
+    own, other = _users(record), _users(like)
+    if metric not in own:
+        raise StoreError(f"{record.path / 'users.parquet'} has no column {metric!r}; run the suite again")
+    values = own[metric].to_numpy(np.float64)
+    ids, wanted = pd.Index(own["user_id"]), pd.Index(other["user_id"])
+    if ids.equals(wanted):
+        return values
+    if not ids.is_unique or len(ids) != len(wanted) or not ids.isin(wanted).all():
+        raise StoreError(_strangers(record, like, ids, wanted))
+    return np.asarray(values[ids.get_indexer(wanted)])
 
 
-def _read(path: Path, metric: str | None = None) -> pd.DataFrame:
-    """Read a per-user table: all of it, or one column indexed by user."""
-    try:
-        return _cached(path, path.stat().st_mtime_ns, metric)
-    except (OSError, KeyError, pa.ArrowException) as e:
-        wanted = f" (column {metric!r})" if metric else ""
-        raise StoreError(f"{path}{wanted} cannot be read: {e}; remove the cell's folder and run the suite again") from e
-
-
-@lru_cache(maxsize=256)
-def _cached(path: Path, changed: int, metric: str | None) -> pd.DataFrame:
-    if metric is None:
-        return pd.read_parquet(path)
-    return pd.read_parquet(path, columns=["user_id", metric]).set_index("user_id", drop=False)
-
-
-def _about(path: Path) -> Any:
-    """A parquet file's number of rows and schema, without its data."""
-    try:
-        return pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as e:
-        raise StoreError(f"{path} cannot be read: {e}; remove the cell's folder and run the suite again") from e
+def _strangers(a: Record, b: Record, ids: "pd.Index[Any]", others: "pd.Index[Any]") -> str:
+    """Say which users stand in the way of pairing two cells."""
+    for record, own in ((a, ids), (b, others)):
+        if not own.is_unique:
+            return (
+                f"{record.path / 'users.parquet'} names a user twice; remove the cell's folder and run the suite again"
+            )
+    more = []
+    for record, own, other in ((a, ids, others), (b, others, ids)):
+        alone = own[~own.isin(other)]
+        if len(alone):
+            shown = ", ".join(map(str, alone[:3])) + (", ..." if len(alone) > 3 else "")
+            more.append(f"{len(alone)} of {len(own)} only in {record.name} ({shown})")
+    return (
+        f"{a.path} and {b.path} were measured on different users and cannot be paired: {'; '.join(more)}; "
+        "run the suite again with the same --limit-users"
+    )
