@@ -33,7 +33,7 @@ from rlrecbench.identifiers import (
 from rlrecbench.method import FineTune, Ranker, check_declarations, methods
 from rlrecbench.metrics import parse
 from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train
-from rlrecbench.stats import StatsConfig
+from rlrecbench.stats import BEST, StatsConfig
 from rlrecbench.train.budget import Budget
 
 Json = dict[str, Any]
@@ -517,7 +517,7 @@ def _check_rows(suite: Suite) -> None:
                 "rows; give one of them another name with 'as: ...'"
             )
         rows += [e.label for e in bare]
-    if baseline is not None and baseline not in rows:
+    if baseline is not None and baseline not in (*rows, BEST):
         raise ConfigError(
             f"{suite.path}: stats.baseline: no row {baseline!r} among the {suite.stats.rows}; {nearest(baseline, rows)}"
         )

@@ -2,7 +2,7 @@
 
 from rlrecbench.report.table import Block, Table
 from rlrecbench.results import NO_BACKBONE
-from rlrecbench.stats import CONFIDENCE, StatsConfig, Test, TestName
+from rlrecbench.stats import BEST, CONFIDENCE, WARNINGS, StatsConfig, Test, TestName
 
 TESTS: dict[TestName, str] = {
     "two-way": "two-way test, users and seeds crossed",
@@ -10,12 +10,15 @@ TESTS: dict[TestName, str] = {
     "t-users": "paired t-test over users of seed-averaged values",
     "permutation": "sign-flip permutation over users of seed-averaged values",
     "bootstrap": "paired bootstrap over users of seed-averaged values",
+    "bca": "paired BCa bootstrap over users of seed-averaged values",
+    "wilcoxon": "Wilcoxon's signed-rank test over users of seed-averaged values",
 }
 _CORRECTED = {
-    "holm": "Holm-corrected over the family of {n} {comparisons} with {baseline}",
-    "bh": "Benjamini-Hochberg-corrected over the family of {n} {comparisons} with {baseline}",
+    "holm": "Holm-corrected over the family of {n} {comparisons} with {baseline}{shared}",
+    "bh": "Benjamini-Hochberg-corrected over the family of {n} {comparisons} with {baseline}{shared}",
     "none": "not corrected for {n} {comparisons} with {baseline}",
 }
+NOTABLE = "°"  # on a metric that is not the primary one
 _WRONG = {"invalid": "invalid", "duplicate": "duplicate", "short": "missing"}
 
 
@@ -35,6 +38,7 @@ def caption(table: Table, block: Block, star: str = "*") -> list[str]:
     return [
         _reading(table, block),
         *_testing(table, block, star),
+        *_describing(table, block),
         *_bare(block),
         *_missing(table, block),
         *_audit(block),
@@ -64,22 +68,54 @@ def _testing(table: Table, block: Block, star: str) -> list[str]:
     config = table.config
     if block.remark:
         return [f"No stars: {block.remark}."]
+    chosen = (
+        [f"Baseline: {block.baseline}, the best trained row on validation (test was not looked at)."]
+        if config.baseline == BEST and block.baseline != BEST
+        else []
+    )
     family = _CORRECTED[config.correction].format(
         n=block.family,
         comparisons="comparison" if block.family == 1 else "comparisons",
-        baseline=config.baseline,
+        baseline=block.baseline,
+        shared=", none counted less noisy over seeds than the family's mean" if _share_seeds(block) else "",
     )
     tests = [row.comparison.test for row in block.rows if row.comparison is not None]
     several = [test for test in tests if not test.checkpoint_only]
     if not several:
         name = TESTS["t-users" if config.test == "two-way" else config.test]
-        return [f"Checkpoint-level only, no stars: one seed cannot tell {config.rows} apart. p: {name}; {family}."]
+        return [
+            *chosen,
+            f"Checkpoint-level only, no stars: one seed cannot tell {config.rows} apart. p: {name}; {family}.",
+        ]
     return [
-        f"{star} differs from {config.baseline} on {config.primary}, p < {config.alpha:g}: "
+        *chosen,
+        f"{star} differs from {block.baseline} on {config.primary}, p < {config.alpha:g}: "
         f"{TESTS[config.test]}; {family}.",
-        f"Δ: relative to {config.baseline}'s mean, with its {100 * CONFIDENCE:.0f} % interval; "
+        f"Δ: relative to {block.baseline}'s mean, with its {100 * CONFIDENCE:.0f} % interval; "
         f"equivalent: the interval lies within ±{100 * config.min_effect:g} %.",
         *_doubts(config, block, several),
+    ]
+
+
+def _share_seeds(block: Block) -> bool:
+    """Tell whether comparisons lend each other their variance of seeds (:func:`~rlrecbench.stats.family_p`)."""
+    return sum(row.comparison is not None and row.comparison.test.variance is not None for row in block.rows) > 1
+
+
+def _describing(table: Table, block: Block) -> list[str]:
+    """Say what the marks on the other metrics mean, where there are any."""
+    contrasts = [v.contrast for row in block.rows for v in row.values.values() if v is not None and v.contrast]
+    if not any(c.notable for c in contrasts):
+        return []
+    lists = any(c.swap_p is not None for c in contrasts)
+    how = (
+        "metrics of all lists together by the spread over users and seeds"
+        if lists
+        else "metrics without values per user over seeds"
+    )
+    return [
+        f"{NOTABLE} other metrics, descriptive: differs from {block.baseline}, p < {table.config.alpha:g} after "
+        f"Benjamini-Hochberg over {block.contrasts} comparisons; {how}."
     ]
 
 
@@ -88,7 +124,9 @@ def _doubts(config: StatsConfig, block: Block, several: list[Test]) -> list[str]
     out = []
     single = [r.label for r in block.rows if r.comparison is not None and r.comparison.test.checkpoint_only]
     if single:
-        out.append(f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {config.baseline}).")
+        out.append(f"Checkpoint-level, no star: {', '.join(single)} (one seed in common with {block.baseline}).")
+    if config.test in WARNINGS:
+        out.append(WARNINGS[config.test])
     if several[0].level == "checkpoints":
         out.append(f"This test speaks of these checkpoints, not of the {config.rows}: it takes the seeds as fixed.")
     if config.test == "two-way" and any(test.seeds == 2 for test in several):

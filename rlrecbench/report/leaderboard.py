@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
 
 from rlrecbench.config import build as build_config
+from rlrecbench.config import nearest
 from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import parse
 from rlrecbench.report import table, words
-from rlrecbench.report.comparison import against_baseline
-from rlrecbench.report.table import Column, Comparison, Row, Table, Value, marks
+from rlrecbench.report.across import across
+from rlrecbench.report.comparison import against_baseline, baseline_of, contrasts
+from rlrecbench.report.table import Column, Comparison, Contrast, Row, Table, Value, marks
 from rlrecbench.results import NO_BACKBONE, Block, Record, Results
-from rlrecbench.stats import StatsConfig
+from rlrecbench.stats import BEST, StatsConfig
 
 
 def build(results: Results, metrics: Sequence[str] | None = None, config: StatsConfig | None = None) -> Table:
@@ -38,7 +41,8 @@ def build(results: Results, metrics: Sequence[str] | None = None, config: StatsC
     blocks = tuple(_block(results, block, columns, config) for block in results.blocks(config.rows))
     shown = {(b.dataset, b.label) for b in blocks}
     empty = tuple((d, b) for d in results.datasets for b in axes.blocks or [NO_BACKBONE] if (d, b) not in shown)
-    return Table(results.name, columns, config, tuple(results.seeds), blocks, empty)
+    together = across(results, config)
+    return Table(results.name, columns, config, tuple(results.seeds), blocks, empty, together)
 
 
 def declared(results: Results, changes: Mapping[str, Any]) -> StatsConfig:
@@ -52,9 +56,10 @@ def declared(results: Results, changes: Mapping[str, Any]) -> StatsConfig:
     if changes.get("baseline") is None:
         return config if config.rows == suite.get("rows", "methods") else replace(config, baseline=None)
     labels = results.axes(config.rows).rows
-    if config.baseline not in labels:
+    if config.baseline not in (*labels, BEST):
         noun = words.ROW[config.rows]
-        raise ConfigError(f"no {noun} {config.baseline!r} in {results.root}; rows: {', '.join(labels)}")
+        hint = nearest(str(config.baseline), [*labels, BEST], "rows")
+        raise ConfigError(f"no {noun} {config.baseline!r} in {results.root}; {hint}")
     return config
 
 
@@ -65,14 +70,16 @@ def _column(name: str, results: Results) -> Column:
             f"metric {name!r} is in no record of {results.root}; measured: {', '.join(results.metrics)}; "
             "add it to the suite's metrics and run it again (nothing is trained again)"
         )
-    return Column(str(spec), spec.metric.better)
+    return Column(str(spec), spec.metric.better, "user" if spec.metric.level == "user" else "list")
 
 
 def _block(results: Results, block: Block, columns: Sequence[Column], config: StatsConfig) -> table.Block:
-    comparisons, remark = against_baseline(results, block, config)
+    baseline = baseline_of(block, config)
+    comparisons, remark = against_baseline(results, block, baseline, config)
+    beside = contrasts(results, block, baseline, columns, config)
     values: dict[str, dict[str, Value | None]] = {label: {} for label in block.records}
     for column in columns:
-        for label, value in _values(block, column).items():
+        for label, value in _values(block, column, beside).items():
             values[label][column.metric] = value
     rows = tuple(_row(name, found, values[name], comparisons.get(name)) for name, found in block.records.items())
     done = {label: {r.seed for r in records} for label, records in block.records.items()}
@@ -87,21 +94,28 @@ def _block(results: Results, block: Block, columns: Sequence[Column], config: St
         fingerprint=one.fingerprint,
         missing={label: seeds for label, seeds in missing.items() if seeds},
         failed=sum(name in results.failures for name in names),
+        baseline=baseline,
         remark=remark,
+        contrasts=len(beside),
     )
 
 
-def _values(block: Block, column: Column) -> dict[str, Value | None]:
+def _values(block: Block, column: Column, beside: Mapping[tuple[str, str], Contrast]) -> dict[str, Value | None]:
     """One metric of all rows, the best marked over unrounded means."""
-    found = {
-        label: [r.metrics[column.metric] for r in records if column.metric in r.metrics]
+    metric = column.metric
+    known = {
+        label: found
         for label, records in block.records.items()
+        if (found := [r.metrics[metric] for r in records if metric in r.metrics])
     }
-    means = [float(np.mean(v)) if v else None for v in found.values()]
-    return {
-        label: None if mean is None else Value(mean, float(np.std(v, ddof=1)) if len(v) > 1 else None, mark)
-        for (label, v), mean, mark in zip(found.items(), means, marks(means, column.better), strict=True)
-    }
+    means = {label: float(np.mean(found)) for label, found in known.items()}
+    best = dict(zip(means, marks(list(means.values()), column.better), strict=True))
+    out: dict[str, Value | None] = dict.fromkeys(block.records)
+    for label, found in known.items():
+        std = float(np.std(found, ddof=1)) if len(found) > 1 else None
+        seeds = tuple(r.metrics.get(metric, nan) for r in block.records[label])
+        out[label] = Value(means[label], std, best[label], seeds, beside.get((label, metric)))
+    return out
 
 
 def _row(label: str, records: list[Record], values: dict[str, Value | None], comparison: Comparison | None) -> Row:

@@ -6,8 +6,10 @@ from math import isnan
 from typing import Literal
 
 from rlrecbench.stats import Direction, StatsConfig, Tally, Test, Verdict
+from rlrecbench.stats.blocks import CriticalDifference, WinTieLoss
 
 Mark = Literal["", "best", "second"]
+Level = Literal["user", "list"]
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,30 @@ class Column:
     Attributes:
         metric: Full name, such as ``ndcg@10``.
         better: Which direction is better.
+        level: "user" for a mean of per-user values, "list" for a value of all lists together.
     """
 
     metric: str
     better: Direction
+    level: Level
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A row against the baseline on a metric that is not the primary one: descriptive, no verdict.
+
+    Attributes:
+        test: Difference, interval and raw p.
+        corrected_p: p after Benjamini and Hochberg, over all such comparisons of the block.
+        notable: Whether corrected p lies below alpha, with more than one seed.
+        swap_p: For a metric of all lists together: p of swapping users' lists between these checkpoints, uncorrected;
+            None where the lists cannot be read.
+    """
+
+    test: Test
+    corrected_p: float
+    notable: bool
+    swap_p: float | None
 
 
 @dataclass(frozen=True)
@@ -31,11 +53,15 @@ class Value:
         mean: Mean over seeds; NaN where the metric is undefined.
         std: Standard deviation over seeds (S - 1 in the denominator); None with one seed.
         mark: Best or second of its block.
+        seeds: Value of each of the row's seeds; NaN where undefined or not measured.
+        contrast: Against the baseline; None for the baseline, for the primary metric, and where there is none.
     """
 
     mean: float
     std: float | None
     mark: Mark
+    seeds: tuple[float, ...]
+    contrast: Contrast | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,9 @@ class Block:
         fingerprint: Identity of the protocol.
         missing: Seeds that are not done, by row.
         failed: How many of the missing cells failed in the last run.
+        baseline: Label of the row that the others are compared with; "" where none could be chosen.
         remark: Why rows are not compared; "" if they are.
+        contrasts: Number of secondary comparisons that their correction is over.
     """
 
     dataset: str
@@ -110,12 +138,33 @@ class Block:
     fingerprint: str
     missing: dict[str, tuple[int, ...]]
     failed: int
+    baseline: str
     remark: str
+    contrasts: int
 
     @property
     def family(self) -> int:
         """Number of comparisons that the correction is over."""
         return sum(row.comparison is not None for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Across:
+    """The primary metric over all blocks together.
+
+    Attributes:
+        rows: Labels of the rows with a result, in suite order.
+        blocks: Number of blocks.
+        pairs: By the labels of two rows, each pair in both orders; only pairs that share a block.
+        ranked: Labels of the rows that every block has, in the order of ``ranks``.
+        ranks: Average ranks with the groups that cannot be told apart; None with fewer than eight blocks.
+    """
+
+    rows: tuple[str, ...]
+    blocks: int
+    pairs: dict[tuple[str, str], WinTieLoss]
+    ranked: tuple[str, ...]
+    ranks: CriticalDifference | None
 
 
 @dataclass(frozen=True)
@@ -129,6 +178,7 @@ class Table:
         seeds: Seeds of the suite.
         blocks: In suite order.
         empty: Data set and label of the blocks in which nothing is done yet.
+        across: All blocks together; None with fewer than two.
     """
 
     suite: str
@@ -137,6 +187,7 @@ class Table:
     seeds: tuple[int, ...]
     blocks: tuple[Block, ...]
     empty: tuple[tuple[str, str], ...]
+    across: Across | None
 
 
 def marks(values: Sequence[float | None], better: Direction) -> list[Mark]:

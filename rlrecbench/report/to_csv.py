@@ -8,6 +8,7 @@ from rlrecbench.report import words
 from rlrecbench.report.table import Block, Row, Table
 
 COSTS = ("train_s", "start_train_s", "examples_per_s", "rank_s_per_1000", "peak_memory_mb", "parameters")
+_OF_METRIC = ("", " std", " difference", " low", " high", " p", " p_bh", " p_swap")
 AUDIT = ("invalid_entries", "duplicate_entries", "short_entries", "empty_users")
 _TESTED = (
     "baseline", "primary", "test", "level", "difference", "low", "high", "relative",
@@ -18,7 +19,7 @@ _TESTED = (
 
 def csv(table: Table) -> str:
     """Write the leaderboard as CSV; what is not known is empty."""
-    metrics = [f"{c.metric}{end}" for c in table.columns for end in ("", " std")]
+    metrics = [f"{c.metric}{end}" for c in table.columns for end in _OF_METRIC]
     heads = [
         "dataset",
         "backbone",
@@ -54,6 +55,10 @@ def _line(table: Table, block: Block, row: Row) -> dict[str, object]:
     for metric, value in row.values.items():
         if value is not None:
             out |= {metric: value.mean, f"{metric} std": value.std}
+            c = value.contrast
+            if c is not None:
+                out |= {f"{metric} p": c.test.p, f"{metric} p_bh": c.corrected_p, f"{metric} p_swap": c.swap_p}
+                out |= {f"{metric} difference": c.test.mean, f"{metric} low": c.test.low, f"{metric} high": c.test.high}
     out |= {name: row.cost.get(name) for name in COSTS}
     out |= {name: row.audit.get(name) for name in AUDIT}
     return out | _tested(table, block, row)
@@ -64,7 +69,7 @@ def _tested(table: Table, block: Block, row: Row) -> dict[str, object]:
     if c is None:
         return {}
     out: dict[str, object] = {
-        "baseline": table.config.baseline,
+        "baseline": block.baseline,
         "primary": table.config.primary,
         "test": c.test.name,
         "level": c.test.level,

@@ -1,35 +1,36 @@
 """The leaderboard as JSON: the table as it is, nothing rounded."""
 
+import dataclasses
 import json
 from math import isfinite
 from typing import Any
 
-from rlrecbench.config import plain
 from rlrecbench.report.table import Table
 
-SCHEMA = 2  # 1 named a block's label "backbone" and a row's "method"
+SCHEMA = 3  # 2 had no contrasts and nothing across blocks; 1 named a block's label "backbone" and a row's "method"
 
 
 def as_json(table: Table) -> str:
     """Write the leaderboard as JSON; null stands for what is unknown, undefined or unbounded."""
-    return json.dumps({"schema": SCHEMA, **_finite(_named(table))}, indent=1, allow_nan=False) + "\n"
+    return json.dumps({"schema": SCHEMA, **_plain(table)}, indent=1, allow_nan=False) + "\n"
 
 
-def _named(table: Table) -> Any:
-    """Plain values, with named tuples as objects rather than lists."""
-    out = plain(table)
-    for block, made in zip(table.blocks, out["blocks"], strict=True):
-        for row, data in zip(block.rows, made["rows"], strict=True):
-            c = row.comparison
-            if c is not None:
-                data["comparison"]["tally"] = c.tally and c.tally._asdict()
-                data["comparison"]["test"]["variance"] = c.test.variance and c.test.variance._asdict()
-    return out
-
-
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Dataclasses and named tuples as objects; a dictionary whose keys are pairs as a list of objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict) and any(isinstance(key, tuple) for key in value):
+        return [{"pair": list(key), **_value(v)} for key, v in value.items()]
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _value(value: Any) -> dict[str, Any]:
+    """What stands beside a pair."""
+    made = _plain(value)
+    return made if isinstance(made, dict) else {"value": made}

@@ -1,7 +1,7 @@
 """The leaderboard in markdown: a heading, a table and a caption for every block."""
 
 from rlrecbench.report import words
-from rlrecbench.report.captions import caption, empty, flawed, title
+from rlrecbench.report.captions import NOTABLE, caption, empty, flawed, title
 from rlrecbench.report.table import Block, Column, Row, Table
 
 _ARROW = {"higher": "↑", "lower": "↓"}
@@ -10,10 +10,10 @@ _STAR = r"\*"
 
 def markdown(table: Table) -> str:
     """Write the leaderboard as markdown."""
-    parts = [f"# {_escape(table.suite)}"]
+    parts = [f"# {escape(table.suite)}"]
     for block in table.blocks:
         parts += [
-            f"## {_escape(title(block))}",
+            f"## {escape(title(block))}",
             _grid(table, block),
             "  \n".join(caption(table, block, _STAR)),
         ]
@@ -33,7 +33,7 @@ def _grid(table: Table, block: Block) -> str:
 
 
 def _cells(table: Table, block: Block, row: Row) -> list[str]:
-    out = [_escape(row.label) + (" †" if flawed(row.audit) else "")]
+    out = [escape(row.label) + (" †" if flawed(row.audit) else "")]
     out += [_value(row, column, table) for column in table.columns]
     if block.family:
         c = row.comparison
@@ -42,7 +42,7 @@ def _cells(table: Table, block: Block, row: Row) -> list[str]:
             out += [words.effect(c) + star, words.p_value(c.corrected_p), words.conclusion(c), words.users(c)]
         else:
             out += [words.ABSENT] * 2 + [
-                "baseline" if row.label == table.config.baseline else words.ABSENT,
+                "baseline" if row.label == block.baseline else words.ABSENT,
                 words.ABSENT,
             ]
     return [*out, words.cost(row)]
@@ -55,10 +55,12 @@ def _value(row: Row, column: Column, table: Table) -> str:
     text = words.number(value.mean)
     text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[value.mark]
     starred = column.metric == table.config.primary and row.comparison is not None and row.comparison.star
-    return text + (_STAR if starred else "") + words.spread(value)
+    notable = value.contrast is not None and value.contrast.notable
+    return text + (_STAR if starred else NOTABLE if notable else "") + words.spread(value)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that markdown shows as it is."""
     for mark in "\\`*_|<[":
         text = text.replace(mark, "\\" + mark)
     return text

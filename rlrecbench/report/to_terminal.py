@@ -39,10 +39,10 @@ def _grid(table: Table, block: Block) -> Grid:
     for column in columns:
         grid.add_column(_head(column), justify="right", no_wrap=True)
     if block.family:
-        grid.add_column(f"vs {table.config.baseline}", no_wrap=True)
+        grid.add_column(f"vs {block.baseline}", no_wrap=True)
     for row in block.rows:
         cells = [Text(_label(row)), *(_value(row, column, table) for column in columns)]
-        grid.add_row(*cells, *([Text(_against(row, table))] if block.family else []))
+        grid.add_row(*cells, *([Text(_against(row, block))] if block.family else []))
     return grid
 
 
@@ -78,9 +78,9 @@ def _value(row: Row, column: Column, table: Table) -> Text:
     return Text.assemble((words.number(value.mean), _STYLE[value.mark]), "*" if starred else " ")
 
 
-def _against(row: Row, table: Table) -> str:
+def _against(row: Row, block: Block) -> str:
     if row.comparison is None:
-        return "baseline" if row.label == table.config.baseline else words.ABSENT
+        return "baseline" if row.label == block.baseline else words.ABSENT
     c = row.comparison
     share = c.relative(c.test.mean)
     return words.conclusion(c) if c.test.checkpoint_only or share is None else f"{100 * share:+.1f} % {c.verdict}"

@@ -182,7 +182,7 @@ def test_json_says_what_its_rows_are(transposed: Path) -> None:
 
 def test_the_terminal_names_backbones(transposed: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(report.terminal_tables(results.load(transposed))[0])
+    console.print(report.terminal(report.build(results.load(transposed)))[0])
     lines = [line.split() for line in console.export_text().splitlines()]
     assert lines[0] == ["beauty", "·", "sft"]
     head = next(line for line in lines if "ndcg@10" in line)
@@ -222,7 +222,7 @@ def test_requests_that_cannot_be_met(
     folder: Path, tmp_path: Path, cell: Callable[..., Path], suite: Callable[..., None]
 ) -> None:
     found = results.load(folder)
-    with pytest.raises(ConfigError, match=r"no backbone 'sft' in .*; rows: tiger, letter, most-popular$"):
+    with pytest.raises(ConfigError, match=r"no backbone 'sft' in .*; rows: tiger, letter, most-popular, best"):
         report.render(found, "md", changes={"rows": "backbones", "baseline": "sft"})
     with pytest.raises(ConfigError, match="rows"):
         report.render(found, "md", changes={"rows": "datasets"})

@@ -26,13 +26,13 @@ def golden(name: str, text: str) -> str:
 
 
 def test_markdown_golden(folder: Path) -> None:
-    text = report.markdown(report.build(results.load(folder)))
+    text = report.render(results.load(folder), "md")
     assert text == golden("leaderboard.md", text)
 
 
 def test_csv_golden(folder: Path) -> None:
     """Numbers to 1e-9: the last digit of a mean is the processor's."""
-    text = report.csv(report.build(results.load(folder)))
+    text = report.render(results.load(folder), "csv")
     found, expected = (list(csv.reader(io.StringIO(t))) for t in (text, golden("leaderboard.csv", text)))
     assert [len(line) for line in found] == [len(found[0])] * 13
     for line, other in zip(found, expected, strict=True):
@@ -43,7 +43,7 @@ def test_csv_golden(folder: Path) -> None:
 def test_csv_reads_back_unrounded(folder: Path) -> None:
     found = results.load(folder)
     table = report.build(found)
-    first = next(csv.DictReader(io.StringIO(report.csv(table))))
+    first = next(csv.DictReader(io.StringIO(report.render(found, "csv"))))
     value = table.blocks[0].rows[0].values["ndcg@10"]
     assert value is not None
     assert (float(first["ndcg@10"]), float(first["ndcg@10 std"])) == (value.mean, value.std)
@@ -51,12 +51,13 @@ def test_csv_reads_back_unrounded(folder: Path) -> None:
 
 
 def test_json_holds_the_whole_table(folder: Path) -> None:
-    table = report.build(results.load(folder))
-    data = json.loads(report.as_json(table))
+    found = results.load(folder)
+    table = report.build(found)
+    data = json.loads(report.render(found, "json"))
     dpo = data["blocks"][0]["rows"][1]
     comparison = table.blocks[0].rows[1].comparison
     assert comparison is not None
-    assert data["schema"] == 2
+    assert data["schema"] == 3
     assert data["config"]["baseline"] == "sft"
     assert dpo["comparison"]["test"]["p"] == comparison.test.p
     assert dpo["comparison"]["tally"] == {"users_won": 48, "users_lost": 0, "users_tied": 16, "seeds_won": 3}
@@ -70,8 +71,9 @@ def test_json_has_no_infinity(folder: Path) -> None:
 
 
 def test_reports_are_regenerated_byte_for_byte(folder: Path) -> None:
-    paths = report.write_reports(results.load(folder))
-    assert [p.name for p in paths] == ["leaderboard.md", "leaderboard.csv"]
+    _, paths = report.write_reports(results.load(folder))
+    assert [p.name for p in paths][:3] == ["leaderboard.md", "leaderboard.csv", "leaderboard.html"]
+    assert {p.parent.name for p in paths[3:]} == {"tables", "figures"}
     before = [p.read_bytes() for p in paths]
     report.write_reports(results.load(folder))
     assert [p.read_bytes() for p in paths] == before
@@ -90,7 +92,7 @@ def test_terminal_fits_100_columns(
         values = dict.fromkeys(names, 0.1 + seed / 1000)
         cell(tmp_path, "beauty", "tiger", "sft", seed, metrics=values)
         cell(tmp_path, "beauty", "tiger", "dpo", seed, metrics={k: 2 * v for k, v in values.items()})
-    (grid,) = report.terminal_tables(results.load(tmp_path))
+    (grid,) = report.terminal(report.build(results.load(tmp_path)))
     console = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
     with console.capture() as capture:
         console.print(grid)
@@ -112,7 +114,7 @@ def shown(text: str) -> int:
 
 def test_terminal_lines_are_at_most_100_wide(folder: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    for grid in report.terminal_tables(results.load(folder)):
+    for grid in report.terminal(report.build(results.load(folder))):
         console.print(grid)
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
