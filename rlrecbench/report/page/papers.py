@@ -1,0 +1,53 @@
+"""The papers' numbers beside ours, in the words of the page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlrecbench.published import Fact
+from rlrecbench.report import words
+from rlrecbench.report.page.origin import Json
+from rlrecbench.report.published import PAPERS, printed
+
+
+def papers(published: Mapping[str, Any] | None) -> list[Json]:
+    """One entry per block: the lines, and under a letter each reason why two numbers do not compare.
+
+    Args:
+        published: What :func:`rlrecbench.report.published.as_dict` returns; None: nothing is shown.
+    """
+    return [] if published is None else [_section(section) for section in published["sections"]]
+
+
+def _section(section: Json) -> Json:
+    reasons = list(dict.fromkeys(r["text"] for line in section["lines"] for r in line["reasons"]))
+    shared = [t for t in reasons if all(t in [r["text"] for r in line["reasons"]] for line in section["lines"])]
+    letters = {text: _letter(i) for i, text in enumerate(t for t in reasons if t not in shared)}
+    return {
+        "title": section["title"],
+        "lines": [_line(line, letters) for line in section["lines"]],
+        "shared": shared,
+        "reasons": [[letter, text] for text, letter in letters.items()],
+        "rest": list(section["rest"]),
+    }
+
+
+def _line(line: Json, letters: dict[str, str]) -> Json:
+    fact = Fact(**line["fact"])
+    interval = line["low"] is not None and line["high"] is not None
+    own = f" [{words.number(line['low'])}, {words.number(line['high'])}]" if interval else ""
+    share = line["relative"]
+    return {
+        "row": line["row"],
+        "metric": line["metric"],
+        "source": f"{fact.method}, {PAPERS[fact.paper]} {fact.table.replace('-', ' ').title()}",
+        "ours": words.number(line["mean"]) + own,
+        "theirs": printed(fact) + ("*" if fact.significant else ""),
+        "difference": f"{line['difference']:+.4f}",
+        "relative": words.ABSENT if share is None else f"{100 * share:+.1f} %",
+        "within": {True: "yes", False: "no", None: words.ABSENT}[line["within"]],
+        "reasons": [letters[r["text"]] for r in line["reasons"] if r["text"] in letters],
+    }
+
+
+def _letter(i: int) -> str:
+    return chr(97 + i) if i < 26 else _letter(i // 26 - 1) + _letter(i % 26)
