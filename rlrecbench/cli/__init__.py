@@ -6,8 +6,10 @@ import traceback
 import click
 
 from rlrecbench.cli.check import check
+from rlrecbench.cli.compare import compare
 from rlrecbench.cli.data import data
 from rlrecbench.cli.doctor import doctor
+from rlrecbench.cli.inspect import inspect
 from rlrecbench.cli.listing import list_, show
 from rlrecbench.cli.plan import plan, validate
 from rlrecbench.cli.report import report
@@ -27,7 +29,10 @@ def cli(debug: bool) -> None:
     """Compare fine-tuning methods for generative recommenders on the same data, backbone and budget."""
 
 
-for command in (run, plan, validate, check, status, list_, show, report, score, data, bench, doctor):
+_VERBS = (
+    run, plan, validate, check, status, list_, show, report, compare, inspect, score, data, bench, doctor,
+)  # fmt: skip
+for command in _VERBS:
     cli.add_command(command)
 
 

@@ -1,22 +1,31 @@
 """``rlrecbench plan SUITE`` and ``rlrecbench validate SUITE``."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlrecbench.cli.run import suite_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rlrecbench.execute.detectable import Detectable
+    from rlrecbench.stats import StatsConfig
 
 
 @click.command()
 @suite_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(suite: str, as_json: bool, **options: Any) -> None:
-    """Show a suite's cells and stages, which are done, and what the rest will cost; run nothing."""
+    """Show a suite's cells and stages, which are done, and what the rest will cost and can find; run nothing."""
     from rich.console import Console
     from rich.table import Table
 
+    from rlrecbench.config import plain
     from rlrecbench.execute import runner
+    from rlrecbench.execute.detectable import detectable
     from rlrecbench.execute.estimate import estimate
     from rlrecbench.execute.progress import duration
     from rlrecbench.store import closure
@@ -35,9 +44,11 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         }
         for s in stages
     ]
+    effects = detectable(planned)
     todo = [r for r in rows if not r["done"]]
     if as_json:
-        click.echo(json.dumps({"cells": [c.name for c in planned.cells], "stages": rows}, indent=1))
+        found = {"cells": [c.name for c in planned.cells], "stages": rows, "detectable": plain(effects)}
+        click.echo(json.dumps(found, indent=1))
         return
     table = Table(title=f"{planned.suite.name}: {len(planned.cells)} cells, {len(stages)} stages")
     for column in ("stage", "key", "state", "FLOPs", "time"):
@@ -60,6 +71,53 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         f"{len(todo)} of {len(rows)} stages to do: about {duration(total)} of one worker's time, "
         f"{work:.1e} FLOPs, {memory / 1024:.1f} GiB a worker"
     )
+    Console().print(_differences(effects, planned.suite.stats))
+    for note in notes(effects, planned.suite.stats):
+        click.echo(note)
+
+
+def _differences(effects: "Sequence[Detectable]", config: "StatsConfig") -> "Table":
+    """Draw the smallest difference that each block can find."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    against = ", ".join(dict.fromkeys(e.baseline for e in effects if e.baseline)) or "the baseline"
+    table = Table(
+        title=Text(f"\nSmallest difference from {against} in {config.primary} that the suite can find"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("block")
+    for column in ("users", "seeds", "compared", "mean", "smallest", "of the mean"):
+        table.add_column(column, justify="right")
+    for e in effects:
+        users = f"{e.users:,}" if e.users is not None else "unknown"
+        mean = f"{e.mean:.4f}" if e.mean is not None else ""
+        found = ["none", ""] if e.absolute is None else [f"{e.absolute:.4f}", ""]
+        found[1] = f"{100 * e.relative:.1f} %" if e.relative is not None else ""
+        table.add_row(f"{e.dataset} · {e.label}", users, str(e.seeds), str(e.comparisons), mean, *found)
+    return table
+
+
+def notes(effects: "Sequence[Detectable]", config: "StatsConfig") -> list[str]:
+    """Say how the smallest differences were found, and why there is none."""
+    out = []
+    if any(e.absolute is not None for e in effects):
+        out.append(
+            f"Found with {100 * effects[0].power:.0f} % probability by the two-way test at {config.alpha:g} / compared "
+            '(Holm\'s first step); smaller ones mostly end as "cannot tell".'
+        )
+    for attribute, what in (("remark", "no smallest difference"), ("source", "mean and variances")):
+        said: dict[str, list[str]] = {}
+        for e in effects:
+            if getattr(e, attribute) and (attribute == "remark" or e.absolute is not None):
+                said.setdefault(getattr(e, attribute), []).append(f"{e.dataset} · {e.label}")
+        for text, blocks in said.items():
+            where = "" if len(blocks) == len(effects) else f" of {', '.join(blocks)}"
+            out.append(f"{what[0].upper()}{what[1:]}{where}: {text}.")
+    return out
 
 
 @click.command()

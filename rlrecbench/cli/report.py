@@ -11,38 +11,58 @@ import click
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["md", "csv", "json"]),
+    type=click.Choice(["md", "csv", "latex", "html", "json"]),
     multiple=True,
     help="Repeatable.  [default: md]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to instead of standard output.")
+@click.option("--figures", is_flag=True, help="Draw figures too, as PDF and PNG, under --out.")
 @click.option("--metrics", default="", help="Metrics to show, separated by commas.  [default: the suite's]")
 @click.option(
     "--rows",
     type=click.Choice(["methods", "backbones"]),
     help="What is compared: methods on each backbone, or backbones under each method.  [default: the suite's]",
 )
-@click.option("--baseline", help="Label of the row to compare with.  [default: the suite's]")
+@click.option(
+    "--baseline", help="Label of the row to compare with; best: the best on validation.  [default: the suite's]"
+)
 @click.option(
     "--test",
-    type=click.Choice(["two-way", "t-seeds", "t-users", "permutation", "bootstrap"]),
+    type=click.Choice(["two-way", "t-seeds", "t-users", "permutation", "bootstrap", "bca", "wilcoxon"]),
     help="[default: the suite's]",
 )
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="[default: the suite's]")
-def report(results: Path, formats: tuple[str, ...], out: Path | None, metrics: str, **stats: Any) -> None:
+@click.option("--published", is_flag=True, help="Put the papers' numbers beside ours, with the difference.")
+@click.option("--compare-order", "order", is_flag=True, help="Compare our order of the methods with the papers'.")
+@click.option(
+    "--layout",
+    default="datasets",
+    show_default=True,
+    help="LaTeX: datasets, ablation, aspects or starts; with --out all that apply.",
+)
+@click.option("--std/--no-std", default=True, help="LaTeX: standard deviations over seeds.  [default: --std]")
+def report(results: Path, formats: tuple[Any, ...], out: Path | None, figures: bool, metrics: str, **rest: Any) -> None:
     """Make the tables from the records on disk, without torch."""
-    from rlrecbench.report import render
+    from rich.console import Console
+
+    from rlrecbench.errors import ConfigError
+    from rlrecbench.report import Extras, Report
     from rlrecbench.results import load
 
-    found = load(results)
+    if figures and out is None:
+        raise ConfigError("--figures writes files; say where with --out FOLDER")
+    extras = Extras(**{name: rest.pop(name) for name in ("layout", "std", "published", "order")})
     chosen = [m.strip() for m in metrics.split(",") if m.strip()]
-    changes = {k: v for k, v in stats.items() if v is not None}
-    for name in formats or ("md",):
-        text = render(found, name, metrics=chosen, changes=changes)
+    with Console(stderr=True).status("comparing rows ..."):
+        made = Report.of(load(results), chosen, {k: v for k, v in rest.items() if v is not None}, extras)
+    for form in formats or ("md",):
         if out is None:
-            click.echo(text, nl=False)
+            click.echo(made.text(form), nl=False)
         else:
-            from rlrecbench.store import write_atomic
+            for path in made.write(form, out):
+                click.echo(path, err=True)
+    if figures and out is not None:
+        from rlrecbench.report.figures import draw_figures
 
-            write_atomic(out / f"leaderboard.{name}", text)
-            click.echo(f"{out / f'leaderboard.{name}'}", err=True)
+        for path in draw_figures(made.results, made.table, out / "figures"):
+            click.echo(path, err=True)

@@ -61,15 +61,13 @@ def _tell(done: "Done") -> None:
     from rich.table import Table
 
     from rlrecbench.execute.progress import duration
-    from rlrecbench.report import terminal_tables
 
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(stderr=True, width=120)
-    if done.results is not None:
-        for table in terminal_tables(done.results):
-            console.print()
-            console.print(table)
+    for grid in done.tables:
+        console.print()
+        console.print(grid)
     if done.failures:
         table = Table(title="failed", title_style="bold red", expand=False)
         for column in ("cell", "reason", "log"):

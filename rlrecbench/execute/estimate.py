@@ -57,12 +57,12 @@ def _work(stage: Stage) -> tuple[float, float]:
         from rlrecbench.backbones import backbones
 
         spec = build(backbones[stage.train.backbone], stage.train.backbone_settings, stage.train.backbone)
-        data = _data(stage.data)
+        data = data_of(stage.data)
         test = data.test.head(stage.limit_users)
         return len(test) * spec.flops(float(test.lengths.mean()) if len(test) else 0.0, stage.beams), 0.0
     if isinstance(stage, Collaborate):
         s = stage.settings
-        data = _data(stage.data)
+        data = data_of(stage.data)
         width = float(data.train.lengths.max(initial=1))
         one = 2 * width * s["layers"] * (4 * s["hidden"] ** 2 + 2 * s["hidden"] * s["inner"])
         return _PASSES * one * len(data.train) * s["epochs"] / 2, 100.0
@@ -80,28 +80,43 @@ def _identifying(stage: Identify) -> float:
         return 0.0
     layers = ids.layers(stage.text.dim or _TEXT_WIDTH)
     weights = 2 * sum(a * b for a, b in pairwise(layers)) + ids.levels * ids.codes * ids.latent
-    return _PASSES * 2 * weights * _data(stage.data).n_items * ids.epochs
+    return _PASSES * 2 * weights * data_of(stage.data).n_items * ids.epochs
+
+
+def train_flops(stage: Train, steps: int) -> float:
+    """FLOPs of training for some steps, the evaluations in between not counted."""
+    return _a_step(stage)[0] * steps
 
 
 def _training(stage: Train) -> tuple[float, float]:
+    from rlrecbench.backbones import backbones
+    from rlrecbench.train import Budget
+
+    one, reference = _a_step(stage)
+    spec = build(backbones[stage.backbone], stage.backbone_settings, stage.backbone)
+    data, budget = data_of(stage.data), build(Budget, stage.budget, "train")
+    steps = budget.total_steps(len(data.train))
+    valid = min(len(data.valid), budget.eval_examples or len(data.valid))
+    evaluations = steps / budget.steps_per_epoch(max(len(data.train), 1)) / budget.eval_every
+    ranking = evaluations * valid * spec.flops(float(data.valid.lengths.mean()), stage.beams)
+    activations = budget.batch_size * float(data.train.lengths.mean()) * 0.02
+    return one * steps + ranking, activations + spec.megabytes(reference)
+
+
+def _a_step(stage: Train) -> tuple[float, bool]:
+    """FLOPs of one training step, and whether a reference policy is held."""
     from rlrecbench.backbones import backbones
     from rlrecbench.method import methods
     from rlrecbench.train import Budget
 
     spec = build(backbones[stage.backbone], stage.backbone_settings, stage.backbone)
-    data, budget = _data(stage.data), build(Budget, stage.budget, "train")
+    data, budget = data_of(stage.data), build(Budget, stage.budget, "train")
     drawn = [stage.settings.get(key) for key in ("negatives", "trajectories", "samples")]
     candidates = 1 + sum(n for n in drawn if type(n) is int)
     method: Any = build(methods[stage.method], stage.settings, stage.method)
     passes = _PASSES * method.updates + (method.reference is not None) + 2 * method.rollouts  # a rollout: draw, score
-    steps = budget.total_steps(len(data.train))
     one = spec.flops(float(data.train.lengths.mean()), candidates)
-    valid = min(len(data.valid), budget.eval_examples or len(data.valid))
-    evaluations = steps / budget.steps_per_epoch(max(len(data.train), 1)) / budget.eval_every
-    ranking = evaluations * valid * spec.flops(float(data.valid.lengths.mean()), stage.beams)
-    activations = budget.batch_size * float(data.train.lengths.mean()) * 0.02
-    memory = activations + spec.megabytes(method.reference is not None)
-    return passes * one * steps * budget.batch_size + ranking, memory
+    return passes * one * budget.batch_size, method.reference is not None
 
 
 @lru_cache(maxsize=8)
@@ -111,7 +126,8 @@ def _prepared(dataset: str, options: str, dirs: tuple[str, ...]) -> Dataset:
     return prepare(dataset, build(DataOptions, json.loads(options), dataset), [Path(d) for d in dirs])
 
 
-def _data(stage: Prepare) -> Dataset:
+def data_of(stage: Prepare) -> Dataset:
+    """The data set that a stage prepares, kept in memory."""
     return _prepared(stage.dataset, canonical(stage.options), stage.dirs)
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from rlrecbench.config import digest
 from rlrecbench.device import device_of
 from rlrecbench.errors import StoreError
+from rlrecbench.execute.estimate import train_flops
 from rlrecbench.stages import Train, read_cost
 from rlrecbench.store import Stage, Store, closure, unwritable, write_atomic
 from rlrecbench.suite import Cell
@@ -100,6 +101,7 @@ def _cost(cell: Cell, store: Store) -> Json:
     cost = read_cost(store.path(rank))
     if rank.train is not None:
         cost |= read_cost(store.path(rank.train))
+        cost["train_flops"] = train_flops(rank.train, cost["steps"])
         cost["start_train_s"] = sum(
             read_cost(store.path(s))["train_s"]
             for s in closure([rank.train])

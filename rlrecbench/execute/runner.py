@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table as Grid
+
 from rlrecbench import suite as suites
 from rlrecbench.data.datasets import data_dirs
 from rlrecbench.errors import ConfigError
 from rlrecbench.execute import export
+from rlrecbench.execute.export_data import export_data
 from rlrecbench.execute.identifiers import export_identifiers
 from rlrecbench.execute.local import Failure, Policy, execute
+from rlrecbench.execute.readme import write_readme
 from rlrecbench.identifiers import models
 from rlrecbench.report import write_reports
-from rlrecbench.report.fitting import draw_fits
 from rlrecbench.results import Results
 from rlrecbench.results import load as load_results
 from rlrecbench.stages import Identify, Score
@@ -76,6 +79,7 @@ class Done:
         seconds: How long that took.
         failures: Cell name -> why it failed.
         written: Report files and pictures.
+        tables: The leaderboard for the terminal.
     """
 
     results: Results | None
@@ -84,6 +88,7 @@ class Done:
     seconds: float
     failures: dict[str, Failure] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
+    tables: list[Grid] = field(default_factory=list)
 
 
 def plan(suite: str, options: Options) -> Planned:
@@ -159,10 +164,14 @@ def run(suite: str, options: Options) -> Done:
     failures = {c.name: f for c in cells if (f := _failure(c, report.failures)) is not None}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
+    export_data(planned.whole, folder, store)
     results = load_results(folder) if any(export.is_exported(cell, folder) for cell in cells) else None
-    written = [*write_reports(results), *draw_fits(results)] if results is not None else []
+    tables, written = write_reports(results) if results is not None else ([], [])
     written += export_identifiers(planned.whole, folder, store)
-    return Done(results, folder, report.computed, report.seconds, failures, written)
+    if results is not None:
+        reasons = {name: failure.reason for name, failure in failures.items()}
+        written.append(write_readme(folder, results, suite, options, len(planned.whole), reasons))
+    return Done(results, folder, report.computed, report.seconds, failures, written, tables)
 
 
 def _fetch_models(ends: Sequence[Stage], store: Store) -> None:

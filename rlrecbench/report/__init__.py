@@ -1,65 +1,44 @@
-"""From records to leaderboards: :func:`build` makes a table, the others write it in one format each."""
+"""From records to leaderboards: :func:`build` makes a table, :class:`Report` writes it in any format."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table as Grid
 
-from rlrecbench.report.leaderboard import build, declared
+from rlrecbench.report.leaderboard import build
 from rlrecbench.report.table import Table
-from rlrecbench.report.to_csv import csv
-from rlrecbench.report.to_json import as_json
-from rlrecbench.report.to_markdown import markdown
 from rlrecbench.report.to_terminal import terminal
+from rlrecbench.report.writing import FORMATS, Extras, Format, Report
 from rlrecbench.results import Results
-from rlrecbench.store import write_atomic
 
-__all__ = [
-    "FORMATS",
-    "Table",
-    "as_json",
-    "build",
-    "csv",
-    "markdown",
-    "render",
-    "terminal",
-    "terminal_tables",
-    "write_reports",
-]
-
-FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": csv, "json": as_json}
+__all__ = ["FORMATS", "Extras", "Format", "Report", "Table", "build", "render", "terminal", "write_reports"]
 
 
-def render(results: Results, form: str, metrics: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> str:
-    """Write the leaderboard in one format.
-
-    Args:
-        results: What is on disk.
-        form: A key of ``FORMATS``.
-        metrics: Columns; none: those of the suite.
-        changes: Settings of :class:`~rlrecbench.stats.StatsConfig` that differ from the suite's.
+def render(
+    results: Results,
+    form: Format,
+    metrics: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    extras: Extras | None = None,
+) -> str:
+    """Write the leaderboard in one format; the arguments are those of :meth:`Report.of`.
 
     Raises:
-        ConfigError: A metric or a setting is wrong.
+        ConfigError: A metric, a setting or a layout is wrong.
         StoreError: No cell is done, or a file is broken.
     """
-    return FORMATS[form](build(results, metrics or None, declared(results, changes or {})))
+    return Report.of(results, metrics, changes, extras).text(form)
 
 
-def terminal_tables(results: Results) -> list[Grid]:
-    """Draw the leaderboard as the suite declares it."""
-    return terminal(build(results))
-
-
-def write_reports(results: Results) -> list[Path]:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` into a results folder.
+def write_reports(results: Results) -> tuple[list[Grid], list[Path]]:
+    """Write the leaderboard as the suite declares it into its folder: markdown, CSV, HTML, LaTeX and figures.
 
     Returns:
-        The files written.
+        The tables for the terminal, and the files written.
     """
-    table = build(results)
-    paths = {results.root / f"leaderboard.{form}": FORMATS[form](table) for form in ("md", "csv")}
-    for path, text in paths.items():
-        write_atomic(path, text)
-    return list(paths)
+    from rlrecbench.report.figures import draw_figures  # matplotlib takes a while to import
+
+    report = Report.of(results)
+    written = [path for form in ("md", "csv", "html", "latex") for path in report.write(form, results.root)]
+    return terminal(report.table), [*written, *draw_figures(results, report.table, results.root / "figures")]

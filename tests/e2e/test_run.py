@@ -13,7 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlrecbench import results
 from rlrecbench.cli import _main
+from rlrecbench.metrics import audit, evaluate
 
 SUITE = """
 name: e2e
@@ -104,6 +106,20 @@ def test_a_run_writes_the_records_of_the_contract(finished: Path) -> None:
     hits = ranked.merge(users, on="user_id").query("item_id == target")
     assert (hits["rank_x"] == hits["rank_y"]).all()
     assert (cell / "train.jsonl").read_text().count("valid/ndcg@10") == 2
+
+
+def test_a_results_folder_gives_its_metrics_without_store_or_data(finished: Path) -> None:
+    """Titles, groups and frequencies in ``data/`` are those that the metrics were made from."""
+    found = results.load(finished)
+    for record in found.records:
+        lists = found.lists(record)
+        assert lists is not None
+        assert evaluate(lists, list(record.metrics)).values == record.metrics
+        assert {k: v for k, v in audit(lists).items() if v} == {k: v for k, v in record.audit.items() if v}
+    rows, users = found.rows("ml-100k"), found.users(found.records[0])
+    assert rows is not None
+    assert (list(rows["user_id"]), list(rows["target"])) == (list(users["user_id"]), list(users["target"]))
+    assert {len(history) for history in rows["history"]} <= set(range(1, 6))
 
 
 def test_a_finished_suite_computes_nothing_again(finished: Path) -> None:

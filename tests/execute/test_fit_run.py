@@ -15,7 +15,7 @@ from rlrecbench.errors import BenchError
 from rlrecbench.execute.export import export
 from rlrecbench.metrics import metrics
 from rlrecbench.metrics.fitting import js, kl, tv
-from rlrecbench.report.fitting import draw_fits
+from rlrecbench.report.figures import draw_fits
 from rlrecbench.store import Store, closure
 
 NAMES = [f"{e.name}@1" for e in metrics if e.value.needs == "fit"]
@@ -85,8 +85,8 @@ def test_from_titles_to_the_picture(tmp_path: Path) -> None:
     flower, sft = found["flower"].metrics, found["sft"].metrics
     assert flower["fit-js-exact@1"] < 0.002 < 0.005 < sft["fit-js-exact@1"]
     assert flower["fit-js-floor@1"] == sft["fit-js-floor@1"]
-    (picture,) = draw_fits(results.load(folder))
-    assert picture == folder / "figures" / "ml-100k-bigrec-qwen.png"
+    pictures = draw_fits(results.load(folder), folder / "figures")
+    assert [p.name for p in pictures] == ["fit-ml-100k-bigrec-qwen.pdf", "fit-ml-100k-bigrec-qwen.png"]
 
 
 @pytest.mark.parametrize(("method", "backbone"), [("most-popular", "none"), ("temp", "bigrec-qwen")])

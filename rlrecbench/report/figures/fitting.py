@@ -10,7 +10,6 @@ has no dot.
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -29,15 +27,15 @@ from numpy.typing import NDArray
 
 from rlrecbench.errors import StoreError
 from rlrecbench.metrics.fitting import js
+from rlrecbench.report.figures import style
 from rlrecbench.report.leaderboard import declared
 from rlrecbench.report.words import number
 from rlrecbench.results import Block, Record, Results
-from rlrecbench.store import unwritable
 
 TITLES = "titles.parquet"
 Floats = NDArray[np.float64]
 # Source: Okabe and Ito (2008), a palette for all kinds of colour vision.
-_EXACT, _SAMPLED, _TARGET = "#0072B2", "#D55E00", "#BBBBBB"
+_EXACT, _SAMPLED, _TARGET = "#0072B2", "#D55E00", style.GREY
 _COLUMNS = 3
 _LINES = 200  # titles up to which a policy's shares are joined to a line
 _BELOW = 20.0  # the axis begins so many times below the least share of the distribution
@@ -58,8 +56,8 @@ class Panel:
     exact: Floats
 
 
-def draw_fits(results: Results) -> list[Path]:
-    """Draw ``figures/<data set>-<label>.png`` for each block of the leaderboard in which a distribution was fitted.
+def draw_fits(results: Results, folder: Path) -> list[Path]:
+    """Draw ``fit-<data set>-<label>`` for each block of the leaderboard in which a distribution was fitted.
 
     Returns:
         The files written.
@@ -71,7 +69,8 @@ def draw_fits(results: Results) -> list[Path]:
     for block in results.blocks(declared(results, {}).rows):
         fitted = {row: there for row, records in block.records.items() if (there := [r for r in records if _has(r)])}
         if fitted:
-            written.append(_draw_block(block, fitted, results.root / "figures"))
+            with style.styled():
+                written += style.save(_draw_block(block, fitted), folder, f"fit-{style.place(block, dash='-')}")
     return written
 
 
@@ -79,7 +78,7 @@ def _has(record: Record) -> bool:
     return (record.path / TITLES).is_file()
 
 
-def _draw_block(block: Block, fitted: Mapping[str, list[Record]], folder: Path) -> Path:
+def _draw_block(block: Block, fitted: Mapping[str, list[Record]]) -> Figure:
     tables = {row: [_read(record.path / TITLES) for record in records] for row, records in fitted.items()}
     panels = [
         Panel(row, *(np.stack([t[name].to_numpy(np.float64) for t in seeds]) for name in ("sampled", "exact")))
@@ -87,14 +86,8 @@ def _draw_block(block: Block, fitted: Mapping[str, list[Record]], folder: Path) 
     ]
     first = next(iter(tables.values()))[0]
     weight = first["weight"].to_numpy(np.float64)
-    path = folder / f"{block.dataset}-{block.label}.png"
     floor = js(weight, first["floor"].to_numpy(np.float64))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draw(f"{len(weight)} titles of {block.dataset}, {block.label}", weight, panels, path, floor=floor)
-    except OSError as e:
-        raise unwritable(folder, e) from e
-    return path
+    return draw(f"{style.place(block)}: {len(weight)} titles", weight, panels, floor=floor)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -104,26 +97,23 @@ def _read(path: Path) -> pd.DataFrame:
         raise StoreError(f"{path} cannot be read: {e}; remove the cell's folder and run the suite again") from e
 
 
-def draw(title: str, weight: Floats, panels: Sequence[Panel], path: Path, *, floor: float | None = None) -> None:
-    """Draw the panels and write a PNG file, which appears whole or not at all.
+def draw(title: str, weight: Floats, panels: Sequence[Panel], *, floor: float | None = None) -> Figure:
+    """Draw the panels.
 
     Args:
         title: What stands above them.
         weight: The distribution: occurrences of each title, above 0, [T].
         panels: The methods, at least one.
-        path: The file.
         floor: Jensen-Shannon divergence of one sample of the same size from the distribution itself.
     """
     order = np.argsort(-weight, kind="stable")
     share = weight[order] / weight.sum()
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(panels))))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.6 * columns + 0.4, 2.5 * rows + 1.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    width = style.COLUMN if columns == 1 else style.TEXT
+    figure = style.sheet(width, 0.62 * width / columns * rows + 0.8, title)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_axis_off()
+    style.rest(grid, len(panels))
     bottom = share[-1] / _BELOW
     top = max(share[0], *(float(_shares(p.sampled).max()) for p in panels), *(float(p.exact.max()) for p in panels))
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -132,9 +122,9 @@ def draw(title: str, weight: Floats, panels: Sequence[Panel], path: Path, *, flo
     grid[0, 0].set_xlim(0.5, len(share) + 0.5)
     grid[0, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid[:, 0]:
-        axes.set_ylabel("share", fontsize=9)
+        axes.set_ylabel("share")
     for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
-        axes.set_xlabel("titles, most frequent first", fontsize=9)
+        axes.set_xlabel("titles, most frequent first")
         axes.xaxis.set_tick_params(labelbottom=True)
     handles = [
         Patch(color=_TARGET, label="distribution"),
@@ -144,12 +134,8 @@ def draw(title: str, weight: Floats, panels: Sequence[Panel], path: Path, *, flo
     foot = "JS in nats, mean over seeds" + (
         "" if floor is None else f"; one sample of the distribution: {number(floor)}"
     )
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, title=foot, title_fontsize=9
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(temporary, format="png", dpi=130)
-    temporary.replace(path)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=foot, title_fontsize=7)
+    return figure
 
 
 def _shares(counts: Floats) -> Floats:
@@ -180,8 +166,6 @@ def _panel(axes: Axes, panel: Panel, share: Floats, order: NDArray[np.int64], we
     axes.set_title(
         f"{panel.label}\nJS {number(float(of_policy))} exact, {number(float(of_sample))} sampled",
         loc="left",
-        fontsize=9,
+        fontsize=7,
     )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", labelsize=8)
-    axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    axes.grid(axis="y")
