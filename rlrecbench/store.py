@@ -205,7 +205,7 @@ def unwritable(path: Path, e: OSError) -> StoreError:
     """Describe a failed write and what to do about it."""
     return StoreError(
         f"{path} cannot be written: {e.strerror or e}; free some space or give another folder "
-        "(--results DIR, RLRECBENCH_STORE)"
+        "(--results or --out DIR, RLRECBENCH_STORE)"
     )
 
 

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rlrecbench.execute.detectable import Detectable
-    from rlrecbench.stats import StatsConfig
+    from rlrecbench.stats import Correction, StatsConfig
+
+
+_LEVELS: "dict[Correction, str]" = {
+    "holm": "{} / compared (Holm's first step)",
+    "bh": "{} / compared (Benjamini and Hochberg's first step; at most these, as later ones find smaller differences)",
+    "none": "{}, uncorrected",
+}
 
 
 @click.command()
@@ -106,9 +113,11 @@ def notes(effects: "Sequence[Detectable]", config: "StatsConfig") -> list[str]:
     out = []
     if any(e.absolute is not None for e in effects):
         out.append(
-            f"Found with {100 * effects[0].power:.0f} % probability by the two-way test at {config.alpha:g} / compared "
-            '(Holm\'s first step); smaller ones mostly end as "cannot tell".'
+            f"Found with {100 * effects[0].power:.0f} % probability by the two-way test at "
+            f'{_LEVELS[config.correction].format(f"{config.alpha:g}")}; smaller ones mostly end as "cannot tell".'
         )
+        if config.test != "two-way":
+            out.append(f"The suite compares with {config.test}; what that finds is not computed.")
     for attribute, what in (("remark", "no smallest difference"), ("source", "mean and variances")):
         said: dict[str, list[str]] = {}
         for e in effects:

@@ -36,9 +36,7 @@ import click
 @click.option("--compare-order", "order", is_flag=True, help="Compare our order of the methods with the papers'.")
 @click.option(
     "--layout",
-    default="datasets",
-    show_default=True,
-    help="LaTeX: datasets, ablation, aspects or starts; with --out all that apply.",
+    help="LaTeX: datasets, ablation, aspects or starts.  [default: datasets; with --out all that apply]",
 )
 @click.option("--std/--no-std", default=True, help="LaTeX: standard deviations over seeds.  [default: --std]")
 def report(results: Path, formats: tuple[Any, ...], out: Path | None, figures: bool, metrics: str, **rest: Any) -> None:
@@ -46,7 +44,7 @@ def report(results: Path, formats: tuple[Any, ...], out: Path | None, figures: b
     from rich.console import Console
 
     from rlrecbench.errors import ConfigError
-    from rlrecbench.report import Extras, Report
+    from rlrecbench.report import Extras, Report, write
     from rlrecbench.results import load
 
     if figures and out is None:
@@ -55,12 +53,13 @@ def report(results: Path, formats: tuple[Any, ...], out: Path | None, figures: b
     chosen = [m.strip() for m in metrics.split(",") if m.strip()]
     with Console(stderr=True).status("comparing rows ..."):
         made = Report.of(load(results), chosen, {k: v for k, v in rest.items() if v is not None}, extras)
-    for form in formats or ("md",):
-        if out is None:
-            click.echo(made.text(form), nl=False)
-        else:
-            for path in made.write(form, out):
-                click.echo(path, err=True)
+    if out is None:
+        for text in [made.text(form) for form in formats or ("md",)]:
+            click.echo(text, nl=False)
+    else:
+        texts = [made.texts(form, extras.layout) for form in formats or ("md",)]
+        for path in write({name: text for some in texts for name, text in some.items()}, out):
+            click.echo(path, err=True)
     if figures and out is not None:
         from rlrecbench.report.figures import draw_figures
 

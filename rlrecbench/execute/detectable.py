@@ -55,10 +55,11 @@ class Detectable:
         comparisons: Rows that are compared with it.
         users: Test users; None where the data cannot be read.
         seeds: Number of seeds.
-        alpha: Level of one comparison: the suite's, divided by the number of comparisons as in Holm's first step.
+        alpha: Level of one comparison: the suite's, divided by the number of comparisons as in the first step of Holm's
+            correction and of Benjamini and Hochberg's; the suite's own without a correction.
         power: Probability of finding it.
         mean: The baseline's mean; None where it is neither measured nor assumed.
-        absolute: The smallest difference, in units of the metric; None where there is none.
+        absolute: The smallest difference that the two-way test finds, in units of the metric; None where there is none.
         relative: As a share of ``mean``.
         source: Where mean and variances come from.
         remark: Why there is no difference to name; "" if there is.
@@ -132,7 +133,7 @@ def _one(
             else "assumed, as in our own runs; records in the results folder will replace them"
         )
     remark = _obstacle(per_user, seeds, users, comparisons, config)
-    alpha = config.alpha / max(comparisons, 1)
+    alpha = config.alpha if config.correction == "none" else config.alpha / max(comparisons, 1)
     effect = None
     if not remark and users is not None and variance is not None:
         effect = stats.smallest_effect(variance, users, seeds, alpha, POWER)

@@ -9,10 +9,10 @@ from rich.table import Table as Grid
 from rlrecbench.report.leaderboard import build
 from rlrecbench.report.table import Table
 from rlrecbench.report.to_terminal import terminal
-from rlrecbench.report.writing import FORMATS, Extras, Format, Report
+from rlrecbench.report.writing import FORMATS, Extras, Format, Report, write
 from rlrecbench.results import Results
 
-__all__ = ["FORMATS", "Extras", "Format", "Report", "Table", "build", "render", "terminal", "write_reports"]
+__all__ = ["FORMATS", "Extras", "Format", "Report", "Table", "build", "render", "terminal", "write", "write_reports"]
 
 
 def render(
@@ -40,5 +40,6 @@ def write_reports(results: Results) -> tuple[list[Grid], list[Path]]:
     from rlrecbench.report.figures import draw_figures  # matplotlib takes a while to import
 
     report = Report.of(results)
-    written = [path for form in ("md", "csv", "html", "latex") for path in report.write(form, results.root)]
+    forms: tuple[Format, ...] = ("md", "csv", "html", "latex")
+    written = write({name: text for form in forms for name, text in report.texts(form).items()}, results.root)
     return terminal(report.table), [*written, *draw_figures(results, report.table, results.root / "figures")]

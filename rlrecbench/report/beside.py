@@ -1,16 +1,20 @@
 """The papers' values beside ours, as data: interval, difference, and why the two may not compare."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, isnan
 
 import numpy as np
 
+from rlrecbench.metrics import parse
 from rlrecbench.published import Fact, Reason, find, match, reasons
 from rlrecbench.report.captions import title
 from rlrecbench.report.table import Block, Column, Row, Table
 from rlrecbench.results import Record, Results
 from rlrecbench.stats import two_way
+from rlrecbench.stats.draws import FEWEST, Draws
+from rlrecbench.stats.lists import Interval, Resampled, intervals
 from rlrecbench.stats.paired import student
 
 
@@ -26,7 +30,8 @@ class Line:
         mean: Mean over our seeds.
         low: Lower end of its 95 % interval; None where nothing is known of it.
         high: Upper end.
-        level: What the interval is over: "users and seeds", "users" (one seed) or "seeds" (a metric of all lists).
+        level: What the interval is over: "users and seeds", "users" (one seed) or "seeds" (several, a metric of all
+            lists).
         difference: Ours less theirs.
         relative: The difference as a share of theirs; None where that is 0.
         within: Whether a value that rounds to the published one lies in our interval; None without an interval.
@@ -94,21 +99,42 @@ def _lines(results: Results, row: Row, records: list[Record], columns: Sequence[
     """Every published value of the rows that these records stand for."""
     out = []
     for found in match(results, records[0]) if records else []:
+        facts = {c: find(found.dataset, found.backbone, found.variant.published, c.metric) for c in columns}
+        resampled = _resampled(results, records, [column for column in columns if facts[column]])
         for column in columns:
-            facts = find(found.dataset, found.backbone, found.variant.published, column.metric)
-            if not facts:
-                continue
             measured = [r for r in records if not isnan(r.metrics.get(column.metric, np.nan))]
-            if measured:
-                mean, low, high, level = _own(results, measured, column)
-                for fact in facts:
+            if facts[column] and measured:
+                mean, low, high, level = _own(results, measured, column, resampled)
+                for fact in facts[column]:
                     why = tuple(reasons(results, measured, found, fact, column.metric))
                     out.append(_line(row.label, column.metric, fact, len(measured), (mean, low, high), level, why))
     return sorted(out, key=lambda line: line.fact.table)
 
 
-def _own(results: Results, records: list[Record], column: Column) -> tuple[float, float | None, float | None, str]:
-    """Mean of a row with its interval: users and seeds crossed, or t over seeds for a metric of all lists."""
+def _resampled(results: Results, records: list[Record], columns: Sequence[Column]) -> Mapping[str, Interval]:
+    """Intervals over users of one seed's metrics of all lists, by name; none where its lists cannot be read."""
+    specs = [parse(column.metric) for column in columns]
+    names = [str(s) for s in specs if s.metric.level == "exposure" and s.metric.needs is None]
+    names = [name for name in names if name in records[0].metrics]
+    if len(records) > 1 or not names or results.n_users(records[0]) < FEWEST:
+        return {}
+    lists = results.lists(records[0])
+    return {} if lists is None else intervals([Resampled(lists, names, _draws(len(lists)))])
+
+
+@lru_cache(maxsize=4)
+def _draws(users: int) -> Draws:
+    """The same resamples for all rows with so many users; nothing changes sides."""
+    return Draws.of(users, resamples=0)
+
+
+def _own(
+    results: Results, records: list[Record], column: Column, resampled: Mapping[str, Interval]
+) -> tuple[float, float | None, float | None, str]:
+    """Mean of a row with its interval: users and seeds crossed.
+
+    For a metric of all lists t over seeds, or over users where there is one seed.
+    """
     seeds = np.array([r.metrics[column.metric] for r in records])
     if column.level == "user" and results.has_users(records, column.metric):
         values = results.values(records, column.metric)
@@ -116,6 +142,9 @@ def _own(results: Results, records: list[Record], column: Column) -> tuple[float
             test = two_way(values)
             return test.mean, *_ends(test.low, test.high), "users" if len(seeds) == 1 else "users and seeds"
     mean, S = float(seeds.mean()), len(seeds)
+    if column.metric in resampled:
+        found = resampled[column.metric]
+        return mean, *_ends(found.low, found.high), "users"
     se = float(seeds.std(ddof=1)) / S**0.5 if S > 1 else 0.0
     test = student("t-seeds", mean, se, S - 1, 0, S, "methods")
     return mean, *_ends(test.low, test.high), "seeds"

@@ -1,5 +1,7 @@
 """What stands under every block: how to read it, how it was tested, and what is wrong with it."""
 
+from math import isnan
+
 from rlrecbench.report.table import Block, Table
 from rlrecbench.results import NO_BACKBONE
 from rlrecbench.stats import BEST, CONFIDENCE, WARNINGS, StatsConfig, Test, TestName
@@ -41,6 +43,7 @@ def caption(table: Table, block: Block, star: str = "*") -> list[str]:
         *_describing(table, block),
         *_bare(block),
         *_missing(table, block),
+        *_partly(block),
         *_audit(block),
         f"Protocol {block.fingerprint[:12]}.",
     ]
@@ -69,7 +72,7 @@ def _testing(table: Table, block: Block, star: str) -> list[str]:
     if block.remark:
         return [f"No stars: {block.remark}."]
     chosen = (
-        [f"Baseline: {block.baseline}, the best trained row on validation (test was not looked at)."]
+        [f"Baseline: {block.baseline}, the best on validation of the rows selected by it (test was not looked at)."]
         if config.baseline == BEST and block.baseline != BEST
         else []
     )
@@ -77,24 +80,45 @@ def _testing(table: Table, block: Block, star: str) -> list[str]:
         n=block.family,
         comparisons="comparison" if block.family == 1 else "comparisons",
         baseline=block.baseline,
-        shared=", none counted less noisy over seeds than the family's mean" if _share_seeds(block) else "",
+        shared=", none counted less noisy over seeds than the family's median" if _share_seeds(block) else "",
     )
     tests = [row.comparison.test for row in block.rows if row.comparison is not None]
     several = [test for test in tests if not test.checkpoint_only]
+    interval = (
+        f"Δ: relative to {block.baseline}'s mean, with its {100 * CONFIDENCE:.0f} % interval, which is not corrected"
+    )
+    chosen += _common(block)
     if not several:
         name = TESTS["t-users" if config.test == "two-way" else config.test]
         return [
             *chosen,
             f"Checkpoint-level only, no stars: one seed cannot tell {config.rows} apart. p: {name}; {family}.",
+            f"{interval}.",
         ]
     return [
         *chosen,
-        f"{star} differs from {block.baseline} on {config.primary}, p < {config.alpha:g}: "
+        f"{star} {_relation(config)} {block.baseline} on {config.primary}, p < {config.alpha:g}: "
         f"{TESTS[config.test]}; {family}.",
-        f"Δ: relative to {block.baseline}'s mean, with its {100 * CONFIDENCE:.0f} % interval; "
-        f"equivalent: the interval lies within ±{100 * config.min_effect:g} %.",
+        f"{interval}; equivalent: the difference's interval lies within ±{100 * config.min_effect:g} % of that mean.",
         *_doubts(config, block, several),
     ]
+
+
+def _common(block: Block) -> list[str]:
+    """Say which comparisons rest on fewer seeds than their row has, and which rows could not be compared."""
+    fewer = [
+        f"{row.label} {row.comparison.test.seeds} of {len(row.seeds)}"
+        for row in block.rows
+        if row.comparison is not None and row.comparison.test.seeds < len(row.seeds)
+    ]
+    none = [r.label for r in block.rows if r.seeds and r.comparison is None and r.label != block.baseline]
+    out = [f"Compared on the seeds in common with {block.baseline}: {', '.join(fewer)}."] if fewer else []
+    return out + ([f"Not compared, without a seed and values in common: {', '.join(none)}."] if none else [])
+
+
+def _relation(config: StatsConfig) -> str:
+    """What a star says; the papers' one-sided test never says that a row is worse."""
+    return "is better than (one-sided: a worse row is never told apart)" if config.test == "t-seeds" else "differs from"
 
 
 def _share_seeds(block: Block) -> bool:
@@ -103,20 +127,22 @@ def _share_seeds(block: Block) -> bool:
 
 
 def _describing(table: Table, block: Block) -> list[str]:
-    """Say what the marks on the other metrics mean, where there are any."""
-    contrasts = [v.contrast for row in block.rows for v in row.values.values() if v is not None and v.contrast]
-    if not any(c.notable for c in contrasts):
+    """Say what the marks on the other metrics mean, and how metrics without values per user were tested."""
+    found = [(metric, v.contrast) for row in block.rows for metric, v in row.values.items() if v and v.contrast]
+    if not any(contrast.notable for _, contrast in found):
         return []
-    lists = any(c.swap_p is not None for c in contrasts)
-    how = (
-        "metrics of all lists together by the spread over users and seeds"
-        if lists
-        else "metrics without values per user over seeds"
-    )
-    return [
+    out = [
         f"{NOTABLE} other metrics, descriptive: differs from {block.baseline}, p < {table.config.alpha:g} after "
-        f"Benjamini-Hochberg over {block.contrasts} comparisons; {how}."
+        f"Benjamini-Hochberg over {block.contrasts} comparisons."
     ]
+    level = {column.metric: column.level for column in table.columns}
+    resampled = dict.fromkeys(m for m, contrast in found if contrast.swap_p is not None)
+    of_seeds = dict.fromkeys(m for m, c in found if c.swap_p is None and level[m] == "list")
+    if resampled:
+        out.append(f"{', '.join(resampled)}: users' lists resampled, seed by seed; users and seeds crossed.")
+    if of_seeds:
+        out.append(f"{', '.join(of_seeds)}: Welch's test on the seeds' values; users' lists were not resampled for it.")
+    return out
 
 
 def _doubts(config: StatsConfig, block: Block, several: list[Test]) -> list[str]:
@@ -149,6 +175,17 @@ def _missing(table: Table, block: Block) -> list[str]:
     which = "; ".join(f"{label}: {', '.join(map(str, seeds))}" for label, seeds in block.missing.items())
     failed = f", {block.failed} of them failed" if block.failed else ""
     return [f"{n} of {cells} cells missing{failed} (seeds of {which})."]
+
+
+def _partly(block: Block) -> list[str]:
+    """Name the metrics that some cells of a row lack."""
+    lacking = [
+        f"{metric} of {row.label} over {n} of {len(row.seeds)} seeds"
+        for row in block.rows
+        for metric, value in row.values.items()
+        if value is not None and 0 < (n := sum(not isnan(v) for v in value.seeds)) < len(row.seeds)
+    ]
+    return [f"Not in every cell: {'; '.join(lacking)}."] if lacking else []
 
 
 def _audit(block: Block) -> list[str]:

@@ -27,6 +27,8 @@ def drawn(case: Case, width: int) -> list[Grid | Text]:
         f"{HIT}: the item that is looked for. The number behind a title: its popularity group, "
         "0 the most popular of eight."
     )
+    if case.k > case.stored:
+        note += f" The stored lists hold {case.stored} items, so {case.k} cannot be shown."
     return [*_asked(case, width), *(_side_by_side(case, part, column) for part in parts), Text(note, "dim italic")]
 
 

@@ -57,6 +57,8 @@ class Case:
         history: What the models see, oldest first.
         target: What is looked for.
         lists: One per ranker, in suite order.
+        k: Length of the lists that was asked for.
+        stored: Length of the longest stored list of these rankers.
     """
 
     dataset: str
@@ -65,6 +67,8 @@ class Case:
     history: tuple[Item, ...]
     target: Item
     lists: tuple[Ranked, ...]
+    k: int
+    stored: int
 
 
 def case(
@@ -106,15 +110,17 @@ def case(
             return Item("", "no item of the catalogue", None)
         return Item(name, str(titles[name]), int(groups[name]))
 
-    def ranked(record: Record) -> Ranked:
+    def ranked(record: Record) -> tuple[Ranked, int]:
         lists = results.ranked(record)
         mine = lists[lists["user_id"] == user].sort_values("rank")
         place = mine.loc[mine["item_id"] == row["target"], "rank"]
         shown = tuple(item(name) for name in mine.loc[mine["rank"] <= k, "item_id"])
-        return Ranked(record.backbone, record.method, shown, int(place.min()) if len(place) else None)
+        rank = int(place.min()) if len(place) else None
+        return Ranked(record.backbone, record.method, shown, rank), int(lists["rank"].max()) if len(lists) else 0
 
     history = tuple(item(name) for name in row["history"])
-    return Case(dataset, user, seed, history, item(row["target"]), tuple(map(ranked, records)))
+    shown, lengths = zip(*map(ranked, records), strict=True)
+    return Case(dataset, user, seed, history, item(row["target"]), shown, k, max(lengths))
 
 
 def pick(results: Results, dataset: str, n: int, seed: int | None = None) -> list[str]:

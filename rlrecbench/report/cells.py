@@ -1,6 +1,7 @@
 """The cells of two rows side by side: values per user, resampled lists, tests. Both rows may be of two folders."""
 
 from collections.abc import Sequence
+from math import isfinite, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlrecbench import stats
-from rlrecbench.errors import StoreError
+from rlrecbench.config import nearest
+from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import parse
 from rlrecbench.report.comparison import PAIRED
+from rlrecbench.report.contrasts import SWAPS
 from rlrecbench.results import Record, Results, unlike
 from rlrecbench.stats import Test, TestName
 from rlrecbench.stats.draws import FEWEST, Draws
@@ -54,6 +57,28 @@ def same_protocol(a: Record, b: Record) -> None:
     )
 
 
+def check_seeds(wanted: Sequence[int], records: Sequence[Record], where: str) -> None:
+    """Refuse a seed that no cell has.
+
+    Args:
+        wanted: Seeds that were asked for.
+        records: Cells that are done.
+        where: How the message names them.
+
+    Raises:
+        ConfigError: With the seeds that are done.
+    """
+    done = [str(s) for s in sorted({r.seed for r in records})]
+    for seed in map(str, wanted):
+        if seed not in done:
+            raise ConfigError(f"no seed {seed} of {where}; {nearest(seed, done, 'done')}")
+
+
+def defined(records: Sequence[Record], metric: str) -> bool:
+    """Tell whether a metric has a value on every one of these cells."""
+    return all(isfinite(r.metrics.get(metric, nan)) for r in records)
+
+
 def of_lists(
     a: tuple[Results, Sequence[Record]], b: tuple[Results, Sequence[Record]], metrics: Sequence[str]
 ) -> dict[str, Difference]:
@@ -75,19 +100,14 @@ def of_lists(
     results, records = a
     if not names or results.n_users(records[0]) < FEWEST:
         return {}
-    results.difference(records, b[1], "rank")  # refuses different users, and names them
-    users = pd.Index(results.users(records[0])["user_id"])
-    draws = Draws.of(len(users))
+    first, draws = records[0], Draws.of(results.n_users(records[0]), SWAPS)
     sides: list[list[Resampled]] = []
     for results, records in (a, b):
-        side = []
-        for record in records:
-            lists = results.lists(record)
-            if lists is None:
-                return {}
-            order = pd.Index(results.users(record)["user_id"]).get_indexer(users)
-            side.append(Resampled(lists.select(order.astype(np.int64)), names, draws))
-        sides.append(side)
+        found = [results.lists(record, first) for record in records]
+        there = [lists for lists in found if lists is not None]
+        if len(there) < len(found):
+            return {}
+        sides.append([Resampled(lists, names, draws) for lists in there])
     return dict(difference(*sides))
 
 

@@ -16,9 +16,9 @@ def changed(found: Changes) -> list[Grid | str | Text]:
     out += [_row(change) for change in found.changes]
     if found.changes:
         note = (
-            "p: two-way test, users and seeds crossed; for metrics of all lists together it resamples users' lists or, "
-            "where they cannot be read, is Welch's test on the seeds' values. Uncorrected. With one seed, p and "
-            "intervals speak of these checkpoints alone."
+            "p: two-way test, users and seeds crossed; for metrics of all lists together it resamples users' lists. "
+            "What cannot be resampled has Welch's test on the seeds' values, and with one seed none. Uncorrected. With "
+            "one seed, p and intervals speak of these checkpoints alone."
         )
         out.append(Text(note, "dim italic"))
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from rlrecbench import stats
 from rlrecbench.errors import StoreError
 from rlrecbench.metrics import parse
-from rlrecbench.report.cells import of_lists, same_protocol, values
+from rlrecbench.report.cells import check_seeds, defined, of_lists, same_protocol, values
 from rlrecbench.results import Record, Results
 from rlrecbench.stats import Test
 from rlrecbench.stats.lists import Difference
@@ -81,10 +81,12 @@ def changes(old: Results, new: Results, metrics: Sequence[str] = (), seeds: Sequ
         seeds: Those to compare; none: all.
 
     Raises:
+        ConfigError: No cell has a seed.
         StoreError: They share no cell, a data set was measured under different protocols or on different users, or
             a file is broken.
     """
     names = [str(parse(m)) for m in metrics]
+    check_seeds(seeds, [*old.records, *new.records], f"{old.root} or {new.root}")
     left, right = (_cells(side, seeds) for side in (old, new))
     both = [name for name in left if name in right]
     if not both:
@@ -162,10 +164,14 @@ def _moved(
     results: Results, old: Sequence[Record], new: Sequence[Record], metric: str, resampled: Difference | None
 ) -> Moved:
     before, after = ([r.metrics.get(metric, nan) for r in side] for side in (old, new))
-    test = resampled.test if resampled is not None else None
+    test = None
+    if not defined([*old, *new], metric):
+        return Moved(metric, float(np.mean(before)), float(np.mean(after)), None)
     if results.has_users([*old, *new], metric):
         found = values(results, new, old, metric)
-        test = stats.two_way(found.a - found.b) if np.isfinite(found.a - found.b).all() else None
-    elif test is None and len(before) > 1 and np.isfinite([*before, *after]).all():
+        test = stats.two_way(found.a - found.b)
+    elif resampled is not None:
+        test = resampled.test
+    elif len(before) > 1:
         test = stats.t_seeds(after, before)
     return Moved(metric, float(np.mean(before)), float(np.mean(after)), test)

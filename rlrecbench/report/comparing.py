@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from math import isfinite, isnan, nan
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from rlrecbench import stats
 from rlrecbench.config import nearest
 from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import parse
-from rlrecbench.report.cells import of_lists, paired_test, same_protocol, values
+from rlrecbench.report.cells import check_seeds, defined, of_lists, paired_test, same_protocol, values
 from rlrecbench.report.table import Level
 from rlrecbench.results import Block, Record, Results
 from rlrecbench.stats import Direction, Effect, Interval, StatsConfig, Test, TestName, Verdict
@@ -24,6 +24,10 @@ class Side(NamedTuple):
     results: Results
     label: str
 
+    def named(self, other: "Side") -> str:
+        """The label; with the folder where the other row is in another one."""
+        return self.label if self.results is other.results else f"{self.label} of {self.results.root}"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -35,7 +39,8 @@ class Line:
         level: "user" for a mean of per-user values, "list" for a value of all lists together.
         a: Mean of A over the common seeds; NaN where it is undefined.
         b: That of B.
-        test: Of A - B; None where the metric is undefined, or where lists cannot be read and there is one seed only.
+        test: Of A - B; None where the metric is undefined for a seed, or where neither users' values nor lists can be
+            resampled and there is one seed only.
         corrected_p: The p of the primary metric as it is, the one declared comparison; those of the others after
             Benjamini and Hochberg over the others. None without a test.
         effect: Sizes; None for a metric of all lists together.
@@ -81,6 +86,7 @@ class Pairing:
         lines: By metric; empty where they share no seed.
         records: Cells of A and of B, those of the common seeds.
         remark: Why there are no lines, or which seeds are left out; "" if nothing is.
+        left_out: Metrics of the suites that only one of the two rows has, or neither.
     """
 
     dataset: str
@@ -94,6 +100,7 @@ class Pairing:
     lines: tuple[Line, ...]
     records: tuple[tuple[Record, ...], tuple[Record, ...]]
     remark: str
+    left_out: tuple[str, ...]
 
 
 def pairings(
@@ -110,20 +117,23 @@ def pairings(
         a: First row; differences are A - B.
         b: Second row, from the same folder or another.
         config: What is declared about comparisons.
-        metrics: Those to compare; none: those of the suite.
+        metrics: Those to compare; none: those of the suites that both rows have.
         seeds: Those to compare on; none: all that both rows have.
         only: Blocks to compare in, as ``dataset=NAME[,NAME]`` and ``backbone=`` (``method=`` where rows are
             backbones); none: all.
 
     Raises:
-        ConfigError: A label, a metric or a block is unknown.
+        ConfigError: A label, a metric, a seed or a block is unknown, or the two rows are one.
         StoreError: No block has both rows, they were measured on different users, or a file is broken.
     """
     for side in (a, b):
         check_row(side, config)
-    names = [str(parse(m)) for m in metrics or a.results.suite["metrics"]]
+    if a.label == b.label and a.results.root.resolve() == b.results.root.resolve():
+        raise ConfigError(f"A and B are the same row, {a.label} of {a.results.root}; name two rows")
+    suites = [m for side in (a, b) for m in side.results.suite["metrics"]]
+    names = list(dict.fromkeys(str(parse(m)) for m in metrics or suites))
     others = {(o.dataset, o.label): o for o in b.results.blocks(config.rows)}
-    out: list[Pairing] = []
+    both: list[tuple[Block, tuple[list[Record], list[Record]]]] = []
     seen = set()
     for block in _admitted(a.results, config, only):
         other = others.get((block.dataset, block.label))
@@ -133,13 +143,17 @@ def pairings(
         if left and right and paths not in seen:  # two rankers without a backbone are the same in every block
             seen.add(paths)
             same_protocol(left[0], right[0])
-            out.append(_pairing(a, b, block, (left, right), names, config, seeds))
-    if not out:
+            both.append((block, (left, right)))
+    if not both:
         where = a.results.root if a.results is b.results else f"{a.results.root} and {b.results.root}"
         raise StoreError(f"{where}: no data set and backbone has results of both {a.label} and {b.label}")
-    missing = [m for m in names if not any(m == line.metric for p in out for line in p.lines)]
-    if missing and any(p.seeds for p in out):
-        raise ConfigError(f"{a.label} and {b.label} have no {', '.join(missing)}; measured: {_measured(out)}")
+    shown = f"{a.named(b)} and {b.named(a)}"
+    check_seeds(seeds, [r for _, pair in both for side in pair for r in side], shown)
+    out = [_pairing(a, b, block, pair, names, config, seeds) for block, pair in both]
+    compared = [p for p in out if p.seeds]
+    missing = [m for m in names if compared and all(m in p.left_out for p in compared)]
+    if missing and (metrics or len(missing) == len(names)):
+        raise ConfigError(f"{shown} have no {', '.join(missing)} in common; both have: {_measured(compared)}")
     return out
 
 
@@ -185,8 +199,9 @@ def _pairing(
     both = {r.seed for r in records[0]} & {r.seed for r in records[1]}
     seeds = tuple(s for s in sorted(both) if not wanted or s in wanted)
     left, right = (tuple(r for r in side if r.seed in seeds) for side in records)
-    shown = [s.label if a.results is b.results else f"{s.label} of {s.results.root}" for s in (a, b)]
+    shown = [a.named(b), b.named(a)]
     lines: list[Line] = []
+    found: list[str] = []
     if seeds:
         found = [m for m in names if m in left[0].metrics and m in right[0].metrics]
         resampled = of_lists((a.results, left), (b.results, right), found)
@@ -203,6 +218,7 @@ def _pairing(
         lines=tuple(lines),
         records=(left, right),
         remark=_remark(shown, records, seeds, wanted),
+        left_out=tuple(m for m in names if seeds and m not in found),
     )
 
 
@@ -218,7 +234,7 @@ def _line(
     level: Level = "user" if spec.metric.level == "user" else "list"
     x, y = ([r.metrics.get(metric, nan) for r in side] for side in (a, b))
     line = Line(metric, spec.metric.better, level, float(np.mean(x)), float(np.mean(y)))
-    if isnan(line.a) or isnan(line.b):
+    if not defined([*a, *b], metric):
         return line
     if level == "user" and results.has_users([*a, *b], metric):
         found = values(results, a, b, metric)
@@ -267,7 +283,7 @@ def _remark(
 def _measured(found: Sequence[Pairing]) -> str:
     """Metrics that the first pairing's cells of both rows hold."""
     left, right = found[0].records
-    return ", ".join(m for m in left[0].metrics if m in right[0].metrics)
+    return ", ".join(m for m in left[0].metrics if m in right[0].metrics) or "none"
 
 
 def as_data(value: Any) -> Any:

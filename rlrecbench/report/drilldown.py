@@ -14,7 +14,7 @@ from rlrecbench.config import nearest
 from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import parse
 from rlrecbench.report.cases import known
-from rlrecbench.report.cells import Values, paired_test, values
+from rlrecbench.report.cells import Values, defined, paired_test, values
 from rlrecbench.report.comparing import Pairing, Side
 from rlrecbench.results import Record, Results
 from rlrecbench.stats import Direction, Tally, Test, TestName
@@ -22,7 +22,7 @@ from rlrecbench.stats.paired import TIE
 
 By = Literal["group", "history"]
 BY: tuple[By, ...] = get_args(By)
-LENGTHS = ((1, 2), (3, 5), (6, 10), (11, 20), (21, inf))  # of histories, both ends in; ours: 10 and 20 are protocols'
+LENGTHS = ((0, 2), (3, 5), (6, 10), (11, 20), (21, inf))  # of histories, both ends in; ours: 10 and 20 are protocols'
 MOVERS = 10  # users shown on each side
 
 
@@ -127,7 +127,7 @@ def drill(a: Side, b: Side, pairing: Pairing, metric: str, by: Sequence[By]) -> 
         by: Properties to split by.
 
     Raises:
-        ConfigError: The metric has no values per user.
+        ConfigError: The metric has no values per user, or is undefined for a seed.
         StoreError: The results folder does not know the users' histories.
     """
     spec = parse(metric)
@@ -136,6 +136,9 @@ def drill(a: Side, b: Side, pairing: Pairing, metric: str, by: Sequence[By]) -> 
         raise ConfigError(
             f"{metric} has no value per user, so users cannot be told apart by it; name one such as ndcg@10"
         )
+    if not defined([*left, *right], str(spec)):
+        where = next(r.name for r in (*left, *right) if not defined([r], str(spec)))
+        raise ConfigError(f"{metric} is undefined on {where}, so users cannot be told apart by it; name another one")
     found = values(a.results, left, right, str(spec))
     kind = kinds(a.results, pairing.dataset, found.users)
     better = 1 if spec.metric.better == "higher" else -1

@@ -106,7 +106,7 @@ class Grid:
                 first = [""] if group.label else []
                 spreads = [_spread(self._parts(place)[1]) for place in line.places]
                 if self.spreads == "below" and any(spreads):
-                    out[-1] += "[-3pt]"
+                    out[-1] += "[-1pt]"
                     out.append(_row([*first, "", *("" for _ in line.notes), *spreads]) + "[2pt]")
             out.append(r"\addlinespace")
         return "\n".join(out[:-1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import nan
+from math import fsum, nan
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import parse
 from rlrecbench.report import table, words
 from rlrecbench.report.across import across
-from rlrecbench.report.comparison import against_baseline, baseline_of, contrasts
+from rlrecbench.report.comparison import against_baseline, baseline_of
+from rlrecbench.report.contrasts import contrasts
 from rlrecbench.report.table import Column, Comparison, Contrast, Row, Table, Value, marks
 from rlrecbench.results import NO_BACKBONE, Block, Record, Results
 from rlrecbench.stats import BEST, StatsConfig
@@ -108,7 +109,7 @@ def _values(block: Block, column: Column, beside: Mapping[tuple[str, str], Contr
         for label, records in block.records.items()
         if (found := [r.metrics[metric] for r in records if metric in r.metrics])
     }
-    means = {label: float(np.mean(found)) for label, found in known.items()}
+    means = {label: fsum(found) / len(found) for label, found in known.items()}
     best = dict(zip(means, marks(list(means.values()), column.better), strict=True))
     out: dict[str, Value | None] = dict.fromkeys(block.records)
     for label, found in known.items():

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +11,7 @@ from rlrecbench.report.published import PAPERS, printed
 from rlrecbench.report.ranking import Order, order
 from rlrecbench.report.to_markdown import escape
 
-__all__ = ["FORMATS", "Order", "as_dicts", "order", "order_csv", "order_json", "order_markdown", "sentence"]
+__all__ = ["FORMATS", "Order", "as_dicts", "order", "order_csv", "order_markdown", "sentence"]
 
 
 def order_markdown(orders: Sequence[Order]) -> str:
@@ -30,7 +29,7 @@ def sentence(one: Order) -> str:
     a = one.agreement
     if a is None or a.tau is None:
         return f"{one.metric}: {one.remark}" if one.metric else one.remark
-    ends = f" [{_short(a.low)}, {_short(a.high)}]" if one.over and a.low is not None and a.high is not None else ""
+    ends = f" [{_short(a.low)}, {_short(a.high)}]" if a.low is not None and a.high is not None else ""
     p = f", p {'' if a.p < 0.001 else '= '}{words.p_value(a.p)}" if a.p is not None else ""
     seeds = "one seed" if len(one.seeds) == 1 else f"{len(one.seeds)} seeds"
     return f"{one.metric}: tau {_short(a.tau)}{ends} over {a.methods} methods{p}; {seeds}."
@@ -74,14 +73,28 @@ def _notes(one: Order) -> list[str]:
 
 def order_csv(orders: Sequence[Order]) -> str:
     """Write the agreement as CSV: one line per block and row, tau repeated."""
-    heads = ["block", "metric", "tau", "low", "high", "p", "methods", "seeds", "row", "published_as", "paper", "table"]
+    heads = [
+        "block",
+        "metric",
+        "tau",
+        "low",
+        "high",
+        "over",
+        "p",
+        "methods",
+        "seeds",
+        "row",
+        "published_as",
+        "paper",
+        "table",
+    ]
     heads += ["mean", "place", "published", "published_place", "remark"]
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(heads)
     for one in orders:
         a = one.agreement
-        tau = (a.tau, a.low, a.high, a.p, a.methods) if a is not None else (None,) * 5
+        tau = (a.tau, a.low, a.high, one.over, a.p, a.methods) if a is not None else (None,) * 6
         begin = [one.title, one.metric, *tau, len(one.seeds)]
         for r in one.ranked:
             f = r.fact
@@ -103,9 +116,4 @@ def as_dicts(orders: Sequence[Order]) -> list[dict[str, Any]]:
     return out
 
 
-def order_json(orders: Sequence[Order]) -> str:
-    """Write the agreement as JSON."""
-    return json.dumps(as_dicts(orders), indent=1, allow_nan=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Sequence[Order]], str]] = {"md": order_markdown, "csv": order_csv, "json": order_json}
+FORMATS: dict[str, Callable[[Sequence[Order]], str]] = {"md": order_markdown, "csv": order_csv}

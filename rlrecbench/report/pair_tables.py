@@ -7,14 +7,15 @@ from rich import box
 from rich.table import Table as Grid
 from rich.text import Text
 
+from rlrecbench.metrics import parse
 from rlrecbench.report import words
 from rlrecbench.report.captions import TESTS
 from rlrecbench.report.comparing import Line, Pairing
 from rlrecbench.report.drilldown import Drill, Mover, Slice
 from rlrecbench.results import NO_BACKBONE
 from rlrecbench.stats import WARNINGS, StatsConfig, Tally, Test, TestName, Verdict
+from rlrecbench.stats.draws import FEWEST
 
-_ARROW = {"higher": "↑", "lower": "↓"}
 _STYLE: dict[Verdict, str] = {"better": "green", "worse": "red", "equivalent": "", "cannot tell": "dim"}
 _TITLE = 30  # characters of a target's title
 _INTERVAL = {"A - B [95 %]": 17, "relative [95 %]": 13}  # characters of "[-0.1234,+0.1234]", which stays on one line
@@ -91,12 +92,13 @@ def grid(title: str, heads: Sequence[str], caption: str = "") -> Grid:
 def caption(pairing: Pairing, config: StatsConfig) -> list[str]:
     """Return the sentences under a pair: what the test is and what it speaks of."""
     tests = [line.test for line in pairing.lines if line.test is not None]
-    lists = [line for line in pairing.lines if line.level == "list"]
     out = [f"{_seeds(pairing.seeds)}, {pairing.users:,} test users."]
     if pairing.remark:
         out.append(f"{pairing.remark[0].upper()}{pairing.remark[1:]}.")
     if len(pairing.seeds) == 1:
         out.append("One seed: p and intervals speak of these two checkpoints, and nothing can be said about methods.")
+        if config.test == "t-seeds":
+            out.append("With one seed t-seeds has nothing to go by, so its p is 1.")
     name: TestName = "t-users" if len(pairing.seeds) == 1 and config.test == "two-way" else config.test
     out.append(f"p: {TESTS[name].replace('one-sided', 'two-sided')}.")
     if config.test in WARNINGS:
@@ -111,8 +113,9 @@ def caption(pairing: Pairing, config: StatsConfig) -> list[str]:
         )
     if n:
         out.append(f"The other {n}: Benjamini-Hochberg." if n > 1 else "The other one: uncorrected, it is alone.")
-    if lists:
-        out.append(_lists(lists))
+    out += _others(pairing)
+    if pairing.left_out:
+        out.append(f"Left out, as not both rows have them: {', '.join(pairing.left_out)}.")
     out += [
         f"Equivalent: the interval lies within ±{100 * config.min_effect:g} % of B.",
         "Won / lost / tied: users, by their mean over seeds; seeds: won by A. d_z: mean over standard deviation of the "
@@ -129,12 +132,18 @@ def cut(text: str, width: int) -> str:
 
 def interval(test: Test, scale: float = 1.0, form: str = "+.4f") -> str:
     """A difference with its interval; the difference alone where the interval has no ends."""
-    mean, low, high = (format(scale * v, form) for v in (test.mean, test.low, test.high))
+    mean, low, high = (_signed(scale * v, form) for v in (test.mean, test.low, test.high))
     return f"{mean} [{low},{high}]" if isfinite(test.low) and test.low < test.high else mean
 
 
+def _signed(value: float, form: str) -> str:
+    """Write a number, and what rounds to zero with "+": its sign is the processor's."""
+    text = format(value, form)
+    return format(0.0, form) if text.startswith("-") and float(text) == 0 else text
+
+
 def _outcome(line: Line, primary: bool) -> list[str | Text]:
-    head = f"{line.metric} {_ARROW[line.better]}"
+    head = f"{line.metric} {words.ARROW[line.better]}"
     values = [words.number(line.a), words.number(line.b)]
     if line.test is None or line.verdict is None or line.corrected_p is None:
         return [head, *values, *[words.ABSENT] * 3, ""]
@@ -153,11 +162,11 @@ def _rests(line: Line, seeds: int) -> list[str]:
     test, effect, share = line.test, line.effect, line.relative
     relative = words.ABSENT
     if share is not None:
-        mean, low, high = (f"{100 * v:+.1f}" for v in share)
+        mean, low, high = (_signed(100 * v, "+.1f") for v in share)
         relative = f"{mean} % [{low},{high}]" if isfinite(share.low) else f"{mean} %"
     swap = f"swap p {words.p_value(line.swap_p)}" if line.swap_p is not None else words.ABSENT
     return [
-        f"{line.metric} {_ARROW[line.better]}",
+        f"{line.metric} {words.ARROW[line.better]}",
         relative,
         f"{effect.standardised:+.3f}" if effect is not None and effect.standardised is not None else words.ABSENT,
         _tally(effect.tally) if effect is not None else swap,
@@ -220,11 +229,30 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"Means over {len(seeds)} seeds ({listed})" if len(seeds) > 1 else f"One seed ({listed})"
 
 
-def _lists(lines: Sequence[Line]) -> str:
-    names = ", ".join(line.metric for line in lines)
-    if all(line.swap_p is None for line in lines):
-        return f"{names}: of all lists together; Welch's test on the seeds' values, since the lists cannot be read."
-    return (
-        f"{names}: of all lists together; their test resamples users' lists, seed by seed. Swap p: of exchanging "
-        "users' lists between A and B, which speaks of these checkpoints."
-    )
+def _others(pairing: Pairing) -> list[str]:
+    """What the metrics rest on whose test is not the declared one; those that are undefined need no word."""
+    found: dict[str, list[str]] = {}
+    for line in pairing.lines:
+        if line.effect is None and isfinite(line.a) and isfinite(line.b):
+            found.setdefault(_resting(line, pairing), []).append(line.metric)
+    return [f"{', '.join(names)}: {how}." for how, names in found.items()]
+
+
+def _resting(line: Line, pairing: Pairing) -> str:
+    if line.swap_p is not None:
+        return (
+            "of all lists together; their test resamples users' lists, seed by seed. Swap p: of exchanging "
+            "users' lists between A and B, which speaks of these checkpoints"
+        )
+    metric = parse(line.metric).metric
+    if line.level == "user":
+        why = "no values per user are stored"
+    elif metric.needs is not None:
+        why = "of all lists together, and of more than their items, which is not stored per user"
+    elif metric.level == "list":
+        why = "of all lists together, and not resampled"
+    elif pairing.users < FEWEST:
+        why = f"of all lists together; {FEWEST} users are needed to resample them"
+    else:
+        why = f"of all lists together; without data/{pairing.dataset} in the results the lists cannot be read"
+    return f"{why}; " + ("Welch's test on the seeds' values" if line.test is not None else "not tested: one seed")

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,7 @@ from rlrecbench.report.beside import Beside, Line, Section, beside
 from rlrecbench.report.to_markdown import escape
 from rlrecbench.stats import CONFIDENCE
 
-__all__ = ["FORMATS", "Beside", "as_dict", "beside", "printed", "published_csv", "published_json", "published_markdown"]
+__all__ = ["FORMATS", "Beside", "as_dict", "beside", "letters", "printed", "published_csv", "published_markdown"]
 
 _OVER = {
     "users and seeds": "over users and seeds, crossed",
@@ -38,11 +37,11 @@ def published_markdown(found: Beside) -> str:
 def _grid(section: Section) -> str:
     heads = ["row", "published as", "metric", "ours [95 %]", "published", "Δ", "Δ %", "inside", "see"]
     rule = ["---", "---", "---", *["---:"] * 4, "---", "---"]
-    letters, _ = _letters(section)
-    columns = len(heads) if letters else len(heads) - 1
+    named, _ = letters(_texts(section))
+    columns = len(heads) if named else len(heads) - 1
     out = [heads, rule]
     for line in section.lines:
-        own = ", ".join(sorted(letters[r.text] for r in line.reasons if r.text in letters))
+        own = ", ".join(sorted(named[r.text] for r in line.reasons if r.text in named))
         inside = {True: "yes", False: "no", None: words.ABSENT}[line.within]
         source = f"{escape(line.fact.method)}, {PAPERS[line.fact.paper]} {line.fact.table.replace('-', ' ').title()}"
         percent = words.ABSENT if line.relative is None else f"{100 * line.relative:+.1f}"
@@ -63,11 +62,19 @@ def printed(fact: Fact) -> str:
     return f"{fact.value:.{len(f'{2 * fact.half_unit:.10f}'.rstrip('0').partition('.')[2])}f}"
 
 
-def _letters(section: Section) -> tuple[dict[str, str], list[str]]:
-    """Name the reasons that hold for some lines by letters, and return those that hold for all."""
-    texts = list(dict.fromkeys(r.text for line in section.lines for r in line.reasons))
-    shared = [t for t in texts if all(t in {r.text for r in line.reasons} for line in section.lines)]
+def letters(lines: Sequence[Sequence[str]]) -> tuple[dict[str, str], list[str]]:
+    """Name the reasons that hold for some lines by letters, and return those that hold for all.
+
+    Args:
+        lines: Texts of each line's reasons.
+    """
+    texts = list(dict.fromkeys(text for line in lines for text in line))
+    shared = [t for t in texts if all(t in line for line in lines)]
     return {t: _letter(i) for i, t in enumerate(t for t in texts if t not in shared)}, shared
+
+
+def _texts(section: Section) -> list[list[str]]:
+    return [[r.text for r in line.reasons] for line in section.lines]
 
 
 def _letter(i: int) -> str:
@@ -75,10 +82,10 @@ def _letter(i: int) -> str:
 
 
 def _notes(section: Section) -> Iterator[str]:
-    letters, shared = _letters(section)
+    named, shared = letters(_texts(section))
     if shared:
         yield f"In every line: {escape(' '.join(shared))}"
-    yield from (f"{letter}: {escape(text)}" for text, letter in letters.items())
+    yield from (f"{letter}: {escape(text)}" for text, letter in named.items())
     levels = {line.level for line in section.lines if line.low is not None}
     if levels:
         over = "; ".join(text for level, text in _OVER.items() if level in levels)
@@ -126,9 +133,4 @@ def as_dict(found: Beside) -> dict[str, Any]:
     return out
 
 
-def published_json(found: Beside) -> str:
-    """Write the comparison as JSON."""
-    return json.dumps(as_dict(found), indent=1, allow_nan=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Beside], str]] = {"md": published_markdown, "csv": published_csv, "json": published_json}
+FORMATS: dict[str, Callable[[Beside], str]] = {"md": published_markdown, "csv": published_csv}

@@ -1,7 +1,7 @@
 """How far our order of the methods agrees with the papers', as data, block by block."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Order:
         seeds: Seeds that they have in common.
         agreement: Kendall's tau-b; None where there is too little to compare.
         over: What its interval resamples: "users and seeds", "users" or "seeds"; "" for one seed of a metric of all
-            lists, which leaves nothing to resample.
+            lists, which leaves nothing to resample and no interval.
         swaps: Pairs that the paper has the other way round.
         twice: Labels of rows that stand for a published row for which a closer one is ranked.
         remark: Why there is no agreement to speak of; "" if there is.
@@ -108,6 +108,8 @@ def _order(
     sign = 1 if parse(metric).metric.better == "higher" else -1
     ranked = _ranked(labels, list(facts.values()), values.mean((0, 1)), sign)
     agreement = None if remark else order_agreement(values, [fact.value for fact in facts.values()])
+    if agreement is not None and not over:
+        agreement = replace(agreement, low=None, high=None)
     if agreement is not None and agreement.tau is None:
         remark = "One of the two sides has no order: all values are equal."
     swaps = _swaps(ranked, table, block, metric)

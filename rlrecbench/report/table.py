@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Literal
 
-from rlrecbench.stats import Direction, StatsConfig, Tally, Test, Verdict
+from rlrecbench.stats import Direction, Interval, StatsConfig, Tally, Test, Verdict
 from rlrecbench.stats.blocks import CriticalDifference, WinTieLoss
 
 Mark = Literal["", "best", "second"]
@@ -35,6 +35,8 @@ class Contrast:
         test: Difference, interval and raw p.
         corrected_p: p after Benjamini and Hochberg, over all such comparisons of the block.
         notable: Whether corrected p lies below alpha, with more than one seed.
+        family_p: p before that correction, none counted less noisy over seeds than the metric's other comparisons
+            (:func:`~rlrecbench.stats.family_p`).
         swap_p: For a metric of all lists together: p of swapping users' lists between these checkpoints, uncorrected;
             None where the lists cannot be read.
     """
@@ -42,6 +44,7 @@ class Contrast:
     test: Test
     corrected_p: float
     notable: bool
+    family_p: float
     swap_p: float | None
 
 
@@ -71,18 +74,23 @@ class Comparison:
     Attributes:
         test: Difference, interval and raw p.
         corrected_p: p after correction over the block's family.
+        family_p: p before it (:func:`~rlrecbench.stats.family_p`).
         star: Whether to print one: corrected p below alpha, and more than one seed.
         verdict: What it came to.
         baseline_mean: The baseline's mean over the seeds that were compared.
+        ratio: Difference as a share of that mean, with its own interval; None where there are no values per user, the
+            test is not the two-way one, or the mean is 0.
         tally: Users and seeds won and lost; None where there are no per-user values.
         seeds_needed: About how many seeds would settle a "cannot tell"; None if not known.
     """
 
     test: Test
     corrected_p: float
+    family_p: float
     star: bool
     verdict: Verdict
     baseline_mean: float
+    ratio: Interval | None
     tally: Tally | None
     seeds_needed: int | None
 

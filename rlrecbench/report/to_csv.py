@@ -1,18 +1,18 @@
-"""The leaderboard as CSV: one line per block and row, every number unrounded."""
+"""The leaderboard as CSV: one line per block and row; metrics are unrounded, what was tested has 12 digits."""
 
 import csv as writer
 import io
-from math import isfinite
+from math import isfinite, isnan
 
 from rlrecbench.report import words
 from rlrecbench.report.table import Block, Row, Table
 
 COSTS = ("train_s", "start_train_s", "examples_per_s", "rank_s_per_1000", "peak_memory_mb", "parameters")
-_OF_METRIC = ("", " std", " difference", " low", " high", " p", " p_bh", " p_swap")
+_OF_METRIC = ("", " std", " seeds", " difference", " low", " high", " p", " p_family", " p_bh", " p_swap")
 AUDIT = ("invalid_entries", "duplicate_entries", "short_entries", "empty_users")
 _TESTED = (
-    "baseline", "primary", "test", "level", "difference", "low", "high", "relative",
-    "p", "p_corrected", "correction", "family", "star", "verdict", "seeds_needed",
+    "baseline", "primary", "test", "level", "difference", "low", "high", "relative", "relative_low", "relative_high",
+    "seeds_compared", "p", "p_family", "p_corrected", "correction", "family", "star", "verdict", "seeds_needed",
     "users_won", "users_lost", "users_tied", "seeds_won",
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ def csv(table: Table) -> str:
     lines.writeheader()
     for block in table.blocks:
         for row in block.rows:
-            lines.writerow({k: _text(v) for k, v in _line(table, block, row).items()})
+            lines.writerow({k: _text(k, v) for k, v in _line(table, block, row).items()})
     return out.getvalue()
 
 
@@ -55,9 +55,11 @@ def _line(table: Table, block: Block, row: Row) -> dict[str, object]:
     for metric, value in row.values.items():
         if value is not None:
             out |= {metric: value.mean, f"{metric} std": value.std}
+            out[f"{metric} seeds"] = sum(not isnan(v) for v in value.seeds)
             c = value.contrast
             if c is not None:
-                out |= {f"{metric} p": c.test.p, f"{metric} p_bh": c.corrected_p, f"{metric} p_swap": c.swap_p}
+                out |= {f"{metric} p": c.test.p, f"{metric} p_family": c.family_p}
+                out |= {f"{metric} p_bh": c.corrected_p, f"{metric} p_swap": c.swap_p}
                 out |= {f"{metric} difference": c.test.mean, f"{metric} low": c.test.low, f"{metric} high": c.test.high}
     out |= {name: row.cost.get(name) for name in COSTS}
     out |= {name: row.audit.get(name) for name in AUDIT}
@@ -77,7 +79,11 @@ def _tested(table: Table, block: Block, row: Row) -> dict[str, object]:
         "low": c.test.low,
         "high": c.test.high,
         "relative": c.relative(c.test.mean),
+        "relative_low": c.ratio and c.ratio.low,
+        "relative_high": c.ratio and c.ratio.high,
+        "seeds_compared": c.test.seeds,
         "p": c.test.p,
+        "p_family": c.family_p,
         "p_corrected": c.corrected_p,
         "correction": table.config.correction,
         "family": block.family,
@@ -88,8 +94,12 @@ def _tested(table: Table, block: Block, row: Row) -> dict[str, object]:
     return out | (c.tally._asdict() if c.tally is not None else {})
 
 
-def _text(value: object) -> object:
-    """A float so that it reads back as itself; nothing for what is unknown, undefined or unbounded."""
+def _text(name: str, value: object) -> object:
+    """A float so that it reads back as itself, or to 12 digits where it was tested: the last ones are the machine's.
+
+    Nothing for what is unknown, undefined or unbounded.
+    """
     if isinstance(value, float):
-        return repr(value) if isfinite(value) else ""
+        exact = name not in _TESTED and name.partition(" ")[2] in ("", "std", "seeds")
+        return (repr(value) if exact else f"{value:.12g}") if isfinite(value) else ""
     return "" if value is None else value

@@ -4,7 +4,6 @@ from rlrecbench.report import words
 from rlrecbench.report.captions import NOTABLE, caption, empty, flawed, title
 from rlrecbench.report.table import Block, Column, Row, Table
 
-_ARROW = {"higher": "↑", "lower": "↓"}
 _STAR = r"\*"
 
 
@@ -23,13 +22,17 @@ def markdown(table: Table) -> str:
 
 
 def _grid(table: Table, block: Block) -> str:
-    heads = [words.ROW[table.config.rows], *(f"{c.metric} {_ARROW[c.better]}" for c in table.columns)]
+    heads = [words.ROW[table.config.rows], *(f"{c.metric} {words.ARROW[c.better]}" for c in table.columns)]
     if block.family:
-        heads += [f"Δ {table.config.primary} [95 %]", "p", "verdict", "users won / lost / tied"]
+        heads += [f"Δ {table.config.primary} [95 %]", _p(table), "verdict", "users won / lost / tied"]
     heads.append("train s · rank s per 1,000 users")
     rule = ["---", *["---:"] * (len(heads) - 1)]
     rows = [_cells(table, block, row) for row in block.rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def _p(table: Table) -> str:
+    return "p" if table.config.correction == "none" else "corrected p"
 
 
 def _cells(table: Table, block: Block, row: Row) -> list[str]:

@@ -9,7 +9,6 @@ from rlrecbench.report.captions import caption, flawed, title
 from rlrecbench.report.table import Block, Column, Row, Table
 
 WIDTH = 100
-_ARROW = {"higher": "↑", "lower": "↓"}
 _STYLE = {"best": "bold", "second": "underline", "": ""}
 _GAP = 3  # characters between two cells
 _VERDICT = 24
@@ -63,7 +62,7 @@ def _width(block: Block, columns: list[Column]) -> int:
 
 
 def _head(column: Column) -> str:
-    return f"{column.metric} {_ARROW[column.better]}"
+    return f"{column.metric} {words.ARROW[column.better]}"
 
 
 def _label(row: Row) -> str:

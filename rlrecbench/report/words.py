@@ -3,9 +3,10 @@
 from math import isfinite, isnan
 
 from rlrecbench.report.table import Comparison, Row, Value
-from rlrecbench.stats import Rows
+from rlrecbench.stats import Direction, Rows
 
 ABSENT = "—"
+ARROW: dict[Direction, str] = {"higher": "↑", "lower": "↓"}
 ROW: dict[Rows, str] = {"methods": "method", "backbones": "backbone"}
 
 
@@ -26,8 +27,8 @@ def p_value(p: float) -> str:
 
 def effect(comparison: Comparison) -> str:
     """The difference relative to the baseline with its interval; absolute where the baseline's mean is 0."""
-    test = comparison.test
-    parts = [comparison.relative(v) for v in (test.mean, test.low, test.high)]
+    test, ratio = comparison.test, comparison.ratio
+    parts = list(ratio) if ratio is not None else [comparison.relative(v) for v in (test.mean, test.low, test.high)]
     if None in parts:
         mean, low, high = (f"{v:+.4f}" for v in (test.mean, test.low, test.high))
     else:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from rlrecbench.config import nearest
 from rlrecbench.errors import ConfigError
 from rlrecbench.report import order, published
 from rlrecbench.report.layouts import pairs
@@ -29,7 +30,7 @@ FORMATS: tuple[Format, ...] = ("md", "csv", "latex", "html", "json")
 class Extras:
     """What stands beside the leaderboard, and how LaTeX is laid out."""
 
-    layout: str = "datasets"  # of the LaTeX table
+    layout: str | None = None  # of LaTeX; none: all that apply, in a single text the one for data sets side by side
     std: bool = True  # whether standard deviations stand in the LaTeX table
     published: bool = False  # whether the papers' numbers stand beside ours
     order: bool = False  # whether our order of the methods is compared with the papers'
@@ -65,10 +66,14 @@ class Report:
             extras: What stands beside it.
 
         Raises:
-            ConfigError: A metric or a setting is wrong.
+            ConfigError: A metric, a setting or the layout is wrong.
             StoreError: No cell is done, or a file is broken.
         """
-        return Report(results, build(results, metrics or None, declared(results, changes or {})), extras or Extras())
+        extras = extras or Extras()
+        if extras.layout is not None and extras.layout not in LAYOUTS:
+            hint = nearest(extras.layout, list(LAYOUTS), "layouts")
+            raise ConfigError(f"no layout {extras.layout!r} of a LaTeX table; {hint}")
+        return Report(results, build(results, metrics or None, declared(results, changes or {})), extras)
 
     @cached_property
     def _published(self) -> published.Beside:
@@ -79,41 +84,42 @@ class Report:
         return order.order(self.results, self.table)
 
     def text(self, form: Format) -> str:
-        """Write the leaderboard in one format.
+        """Write the leaderboard in one format, all in one text.
 
         Raises:
-            ConfigError: The layout is unknown, or the format cannot hold what was asked for.
+            ConfigError: The format cannot hold what was asked for.
         """
-        if form == "html":
-            return html(self.results, self.table, published=published.as_dict(self._published))
-        if form == "json":
-            return self._json()
+        texts = list(self.texts(form, self.extras.layout or "datasets").values())
+        if form == "csv" and len(texts) > 1:
+            raise ConfigError("a CSV file holds one table; write several with --out FOLDER, or give --format md")
+        return "\n".join(texts)
+
+    def texts(self, form: Format, layout: str | None = None) -> dict[str, str]:
+        """Write the leaderboard in one format, by file name: ``leaderboard.*`` and what stands beside it.
+
+        Args:
+            form: The format; LaTeX comes as ``tables/*.tex``.
+            layout: Of LaTeX; None: all that apply, and ``tables/all.tex``, which compiles as it is.
+
+        Raises:
+            ConfigError: The format cannot hold what was asked for.
+        """
         if form == "latex":
-            return self._latex(self.extras.layout)
-        parts = [markdown(self.table) if form == "md" else csv(self.table)]
+            return self._latex(layout)
+        if form == "html":
+            return {"leaderboard.html": self._page()}
+        if form == "json":
+            return {"leaderboard.json": self._json()}
+        out = {f"leaderboard.{form}": markdown(self.table) if form == "md" else csv(self.table)}
         if self.extras.published:
-            parts.append(published.FORMATS[form](self._published))
+            out[f"published.{form}"] = published.FORMATS[form](self._published)
         if self.extras.order:
-            parts.append(order.FORMATS[form](self._orders))
-        return "\n".join(parts)
+            out[f"order.{form}"] = order.FORMATS[form](self._orders)
+        return out
 
-    def write(self, form: Format, folder: Path) -> list[Path]:
-        """Write one format into a folder: ``leaderboard.*``, or ``tables/*.tex`` in every layout.
-
-        Returns:
-            The files written.
-        """
-        if form != "latex":
-            texts = {folder / f"leaderboard.{form}": self.text(form)}
-        else:
-            begin = starts(self.results)
-            layouts = [name for name in LAYOUTS if name != "starts" or pairs(begin)]
-            tables = {name: self._latex(name) for name in layouts}
-            texts = {folder / "tables" / f"{name}.tex": text for name, text in tables.items()}
-            texts[folder / "tables" / "all.tex"] = document(list(tables.values()))
-        for path, text in texts.items():
-            write_atomic(path, text)
-        return list(texts)
+    def _page(self) -> str:
+        orders = order.as_dicts(self._orders) if self.extras.order else None
+        return html(self.results, self.table, published=published.as_dict(self._published), orders=orders)
 
     def _json(self) -> str:
         data = json.loads(as_json(self.table))
@@ -123,9 +129,27 @@ class Report:
             data["order"] = order.as_dicts(self._orders)
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
-    def _latex(self, layout: str) -> str:
+    def _latex(self, layout: str | None) -> dict[str, str]:
         if self.extras.published or self.extras.order:
             raise ConfigError(
-                "LaTeX tables hold our own numbers; for --published and --compare-order give --format md, csv or json"
+                "LaTeX tables hold our own numbers; for --published and --compare-order give --format md, csv, html or "
+                "json"
             )
-        return latex(self.table, layout, std=self.extras.std, starts=starts(self.results))
+        begin = starts(self.results)
+        names = [layout] if layout else [name for name in LAYOUTS if name != "starts" or pairs(begin)]
+        tables = {f"tables/{name}.tex": latex(self.table, name, std=self.extras.std, starts=begin) for name in names}
+        return tables if layout else {**tables, "tables/all.tex": document(list(tables.values()))}
+
+
+def write(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write texts by file name into a folder.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    for name, text in texts.items():
+        write_atomic(folder / name, text)
+    return [folder / name for name in texts]

@@ -1,6 +1,7 @@
 """The files of a results folder, read with care: every broken one is named, with what to do about it."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,7 @@ def read_table(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFra
     try:
         return _cached(path, path.stat().st_mtime_ns, columns)
     except (OSError, KeyError, pa.ArrowException) as e:
-        wanted = f" (column {', '.join(map(repr, columns))})" if columns else ""
-        raise StoreError(f"{path}{wanted} cannot be read: {e}; remove the cell's folder and run the suite again") from e
+        raise _broken(path, e, columns) from e
 
 
 def read_arrow(path: Path, columns: tuple[str, ...]) -> pa.Table:
@@ -70,7 +70,7 @@ def read_arrow(path: Path, columns: tuple[str, ...]) -> pa.Table:
         table = pq.read_table(path, columns=list(columns))
         return table.select(list(columns))
     except (OSError, KeyError, pa.ArrowException) as e:
-        raise StoreError(f"{path} cannot be read: {e}; remove the cell's folder and run the suite again") from e
+        raise _broken(path, e, columns) from e
 
 
 def numbers(texts: pa.ChunkedArray, names: pa.Array | pa.ChunkedArray) -> Ints:
@@ -89,7 +89,13 @@ def about_table(path: Path) -> Any:
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as e:
-        raise StoreError(f"{path} cannot be read: {e}; remove the cell's folder and run the suite again") from e
+        raise _broken(path, e) from e
+
+
+def _broken(path: Path, e: Exception, columns: Sequence[str] | None = None) -> StoreError:
+    wanted = f" (columns {', '.join(columns)})" if columns else ""
+    first = str(e).partition("\n")[0]
+    return StoreError(f"{path}{wanted} cannot be read: {first}; remove {path.parent} and run the suite again")
 
 
 @lru_cache(maxsize=512)

@@ -10,6 +10,7 @@ is the table's business.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rlrecbench.data.frame import Ints
 from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import Lists, Reference
 from rlrecbench.results.files import about_table, numbers, read_arrow, read_json, read_lines, read_table
@@ -192,7 +194,8 @@ class Results:
         for block in self.blocks():
             for method, records in block.records.items():
                 if records:
-                    means = {m: float(np.mean([r.metrics.get(m, np.nan) for r in records])) for m in self.metrics}
+                    found = {m: [r.metrics[m] for r in records if m in r.metrics] for m in self.metrics}
+                    means = {m: fsum(v) / len(v) if v else np.nan for m, v in found.items()}
                     key = {"dataset": block.dataset, "backbone": block.label, "method": method}
                     rows.append({**key, "seeds": len(records), **means})
         return pd.DataFrame(rows, columns=["dataset", "backbone", "method", "seeds", *self.metrics])
@@ -236,11 +239,11 @@ class Results:
         Columns: item_id, title, group (popularity group of the title, 0 the most popular) and frequency (occurrences
         in the training histories).
         """
-        return self._about(dataset, "items.parquet")
+        return self._about(dataset, "items.parquet", ("item_id", "title", "group", "frequency"))
 
     def rows(self, dataset: str) -> pd.DataFrame | None:
         """The test rows in their order: user_id, history (item_ids, oldest first), target; None where not there."""
-        return self._about(dataset, "rows.parquet")
+        return self._about(dataset, "rows.parquet", ("user_id", "history", "target"))
 
     def reference(self, dataset: str) -> Reference | None:
         """What metrics know about a data set; None where the folder does not have it."""
@@ -256,11 +259,15 @@ class Results:
             known[dataset] = Reference([str(t) for t in titles], title_of.astype(np.int64), frequency, group_of)
         return known[dataset]
 
-    def lists(self, record: Record) -> Lists | None:
+    def lists(self, record: Record, like: Record | None = None) -> Lists | None:
         """A cell's lists as item numbers, one row per test user; None where the catalogue is not there.
 
+        Args:
+            record: The cell.
+            like: A cell in whose order of users the rows come; None: the cell's own.
+
         Raises:
-            StoreError: The files are broken, or name a user or an item that is not there.
+            StoreError: The files are broken, name a user or an item that is not there, or are of other users.
         """
         reference, items = self.reference(record.dataset), self.items(record.dataset)
         if reference is None or items is None:
@@ -280,11 +287,13 @@ class Results:
         k = max(int(record.provenance.get("protocol", {}).get("k", 0)), int(place.max(initial=-1)) + 1)
         lists = np.full((len(users), k), -1, np.int64)
         lists[row, place] = np.where(item < 0, -2, item)
-        return Lists(lists, target, reference)
+        made = Lists(lists, target, reference)
+        order = _order_of(record, like) if like is not None else None
+        return made if order is None else made.select(order)
 
-    def _about(self, dataset: str, name: str) -> pd.DataFrame | None:
+    def _about(self, dataset: str, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
         path = self.root / "data" / dataset / name
-        return read_table(path) if path.is_file() else None
+        return read_table(path, columns) if path.is_file() else None
 
     def values(self, records: Sequence[Record], metric: str, like: Record | None = None) -> NDArray[np.float64]:
         """Per-user values of some cells, in the order of another cell's users, by default the first one's: [S, U].
@@ -388,16 +397,21 @@ def _users(record: Record) -> pd.DataFrame:
 
 def _values(record: Record, metric: str, like: Record) -> NDArray[np.float64]:
     """Per-user values in the order of another record's users, [U]."""
-    own, other = _users(record), _users(like)
+    own = _users(record)
     if metric not in own:
         raise StoreError(f"{record.path / 'users.parquet'} has no column {metric!r}; run the suite again")
-    values = own[metric].to_numpy(np.float64)
-    ids, wanted = pd.Index(own["user_id"]), pd.Index(other["user_id"])
+    values, order = own[metric].to_numpy(np.float64), _order_of(record, like)
+    return values if order is None else np.asarray(values[order])
+
+
+def _order_of(record: Record, like: Record) -> Ints | None:
+    """Rows of a record in the order of another record's users, [U]; None where that is its own."""
+    ids, wanted = (pd.Index(_users(r)["user_id"]) for r in (record, like))
     if ids.equals(wanted):
-        return values
+        return None
     if not ids.is_unique or len(ids) != len(wanted) or not ids.isin(wanted).all():
         raise StoreError(_strangers(record, like, ids, wanted))
-    return np.asarray(values[ids.get_indexer(wanted)])
+    return np.asarray(ids.get_indexer(wanted), np.int64)
 
 
 def _strangers(a: Record, b: Record, ids: "pd.Index[Any]", others: "pd.Index[Any]") -> str:

@@ -10,6 +10,7 @@ from rlrecbench.data.frame import Ints
 Bools = NDArray[np.bool_]
 
 SWAPS = 999  # smallest p = 1/1,000
+AGAIN = 999  # ours: the ends of a 95 % interval rest on 25 samples each
 SUBSETS = 200  # the standard error's own error is about 1 / sqrt(2 * 200) = 5 %
 BUNDLES = 128  # users change sides together, so that counts are one matrix product; ours: as good as a t of 127 degrees
 FEWEST = 10  # users; below, nothing is resampled
@@ -25,7 +26,7 @@ class Draws:
         bundle: Bundle of each user, [U].
         swapped: Bundles whose lists change sides; none in row 0, [m + 1, B].
         kept: Bundles of a subset of the users, [R, B].
-        again: How often each user is drawn with replacement, [m, U].
+        again: How often each user is drawn with replacement, [A, U].
     """
 
     bundle: Ints
@@ -35,23 +36,30 @@ class Draws:
 
     @staticmethod
     def of(
-        users: int, resamples: int = SWAPS, subsets: int = SUBSETS, bundles: int = BUNDLES, seed: int = 0
+        users: int,
+        resamples: int = SWAPS,
+        subsets: int = SUBSETS,
+        again: int = AGAIN,
+        bundles: int = BUNDLES,
+        seed: int = 0,
     ) -> "Draws":
-        """Draw swaps and resamples, ``resamples`` of each, and subsets without a fifth of the users.
+        """Draw ``resamples`` swaps, subsets without a fifth of the users, and as many users again with replacement.
+
+        No number changes what is drawn for the others: only p of the swaps depends on ``resamples``.
 
         Raises:
             ValueError: There are fewer than ``FEWEST`` users.
         """
         if users < FEWEST:
             raise ValueError(f"resampling needs at least {FEWEST} users, not {users}")
-        swaps, subset, whole = np.random.default_rng(seed).spawn(3)
+        swaps, subset, whole, sides = np.random.default_rng(seed).spawn(4)
         B = users if users <= _ALONE * bundles else bundles
         swapped = np.concatenate([np.zeros((1, B), np.bool_), swaps.random((resamples, B)) < 0.5])
         order = subset.random((subsets, B)).argsort(1)
-        again = np.empty((resamples, users), np.uint8)
-        for row in again:
+        counts = np.empty((again, users), np.uint8)
+        for row in counts:
             row[:] = np.bincount(whole.integers(users, size=users), minlength=users)
-        return Draws(swaps.permutation(users) % B, swapped, order >= round(DELETED * B), again)
+        return Draws(sides.permutation(users) % B, swapped, order >= round(DELETED * B), counts)
 
     @property
     def users(self) -> int:

@@ -222,7 +222,7 @@ def _crossed(means: Floats, per_seed: Floats, averaged: float, n: int) -> Test:
     ms_int = max(0.0, n * (float(per_seed.mean()) - averaged) * S / (S - 1))
     se, df = crossed(ms_user, ms_seed, ms_int, S, n)
     variance = Variance(max(0.0, (ms_user - ms_int) / S), max(0.0, (ms_seed - ms_int) / n), ms_int)
-    return student("two-way", mean, se, df, n, S, "methods", variance)
+    return student("two-way", mean, se, df, n, S, "methods", variance, ms_seed / n)
 
 
 def swapped(a: Sequence[Resampled], b: Sequence[Resampled]) -> dict[str, Floats]:

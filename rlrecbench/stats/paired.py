@@ -55,6 +55,7 @@ class Test:
         seeds: S.
         level: What the claim is about.
         variance: Components of D; None where the test cannot tell them apart.
+        seed_square: MS_seed / n, the variance of the means by seed; None where ``variance`` is.
     """
 
     name: TestName
@@ -69,6 +70,7 @@ class Test:
     seeds: int
     level: Literal["methods", "checkpoints"]
     variance: Variance | None = None
+    seed_square: float | None = None
 
     @property
     def checkpoint_only(self) -> bool:
@@ -95,7 +97,7 @@ def two_way(difference: ArrayLike) -> Test:
     ms_int = float(((D - u - s[:, None] + mean) ** 2).sum()) / ((S - 1) * (n - 1))
     se, df = crossed(ms_user, ms_seed, ms_int, S, n)
     variance = Variance(max(0.0, (ms_user - ms_int) / S), max(0.0, (ms_seed - ms_int) / n), ms_int)
-    return student("two-way", mean, se, df, n, S, "methods", variance)
+    return student("two-way", mean, se, df, n, S, "methods", variance, ms_seed / n)
 
 
 def crossed(
@@ -137,7 +139,7 @@ def t_seeds(a: ArrayLike, b: ArrayLike, alternative: Alternative = "two-sided") 
     x, y = matrix(np.atleast_2d(a))[0], matrix(np.atleast_2d(b))[0]
     mean, seeds = float(x.mean() - y.mean()), min(len(x), len(y))
     if seeds == 1:
-        return student("t-seeds", mean, inf, 0, 0, seeds, "methods")
+        return student("t-seeds", mean, inf, 0, 0, seeds, "checkpoints")
     vx, vy = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
     spread = vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1)
     df = (vx + vy) ** 2 / spread if spread > 0 else float(seeds - 1)
@@ -171,14 +173,15 @@ def student(
     seeds: int,
     level: Literal["methods", "checkpoints"],
     variance: Variance | None = None,
+    seed_square: float | None = None,
 ) -> Test:
     """Two-sided t; without degrees of freedom nothing is known: p = 1 and an unbounded interval."""
     if df <= 0:
-        return Test(name, mean, inf, 0.0, 0.0, 1.0, -inf, inf, users, seeds, level, variance)
+        return Test(name, mean, inf, 0.0, 0.0, 1.0, -inf, inf, users, seeds, level, variance, seed_square)
     t = mean / se if se > 0 else copysign(inf, mean) if mean else 0.0
     half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * se
     p = 2 * float(stdtr(df, -abs(t)))
-    return Test(name, mean, se, t, df, p, mean - half, mean + half, users, seeds, level, variance)
+    return Test(name, mean, se, t, df, p, mean - half, mean + half, users, seeds, level, variance, seed_square)
 
 
 def matrix(difference: ArrayLike) -> Floats:

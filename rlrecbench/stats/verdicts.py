@@ -4,7 +4,7 @@ from typing import Literal
 
 from scipy.special import stdtrit
 
-from rlrecbench.stats.paired import Test, crossed
+from rlrecbench.stats.paired import CONFIDENCE, Test, crossed
 from rlrecbench.stats.settings import Direction
 
 Verdict = Literal["better", "worse", "equivalent", "cannot tell"]
@@ -44,7 +44,15 @@ def verdict(
 def seeds_needed(test: Test, baseline: float, min_effect: float, alpha: float, most: int = 100) -> int | None:
     """About how many seeds would settle the comparison, were mean and variances to stay as they are.
 
-    Settled: the interval excludes 0 or lies inside +- min_effect of the baseline, whichever comes first.
+    Settled, whichever comes first: p falls below ``alpha``, or the 95 % interval lies inside +- min_effect of the
+    baseline.
+
+    Args:
+        test: The comparison of a method with the baseline.
+        baseline: The baseline's mean.
+        min_effect: Share of ``baseline``.
+        alpha: Level for p of this comparison alone: that of the family, divided by its size as in Holm's first step.
+        most: Largest number of seeds to consider.
 
     Returns:
         None where the test does not split the variance or ``most`` seeds would not do (more users might).
@@ -52,9 +60,10 @@ def seeds_needed(test: Test, baseline: float, min_effect: float, alpha: float, m
     if test.variance is None:
         return None
     v, n, mean = test.variance, test.users, abs(test.mean)
-    half = max(mean, min_effect * abs(baseline) - mean)
+    room = min_effect * abs(baseline) - mean
     for S in range(test.seeds + 1, most + 1):
         se, df = crossed(S * v.users + v.interaction, n * v.seeds + v.interaction, v.interaction, S, n)
-        if float(stdtrit(df, 1 - alpha / 2)) * se < half:
+        significant = float(stdtrit(df, 1 - alpha / 2)) * se < mean
+        if significant or float(stdtrit(df, (1 + CONFIDENCE) / 2)) * se < room:
             return S
     return None

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, ttest_ind
 
 from rlrecbench import results, stats
 from rlrecbench.cli.compare import compare
@@ -19,6 +20,7 @@ from rlrecbench.report.changes import changes
 from rlrecbench.report.comparing import Pairing, Side, pairings
 from rlrecbench.report.drilldown import drill, properties
 from rlrecbench.report.leaderboard import declared
+from rlrecbench.report.pair_tables import interval
 
 SEEDS = (42, 43, 44)
 Floats = NDArray[np.float64]
@@ -133,6 +135,24 @@ def test_every_test_can_be_asked_for(toys: Path, test: str) -> None:
     assert ("signed ranks" in told(toys, "dpo", "sft", "--test", test)) == (test == "wilcoxon")
 
 
+def test_seeds_are_tested_on_two_sides(toys: Path, ranking: Ranking) -> None:
+    """Whichever row stands first: the papers' one-sided test is for a method against a baseline."""
+    for a, b in (("dpo", "sft"), ("sft", "dpo")):
+        lines = {x.metric: x for x in pair(toys, a, b, test="t-seeds").lines}
+        x, y = (ndcg(ranking, method) for method in (a, b))
+        for metric, left, right in (("ndcg@4", x, y), ("recall@4", x > 0, y > 0)):
+            test = lines[metric].test
+            assert test is not None
+            assert test.p == pytest.approx(ttest_ind(left.mean(1), right.mean(1), equal_var=False).pvalue)
+    assert "p: two-sided Welch t-test on seed means" in told(toys, "dpo", "sft", "--test", "t-seeds")
+    assert "t-seeds has nothing to go by" in told(toys, "dpo", "sft", "--test", "t-seeds", "--seeds", "42")
+
+
+def test_what_rounds_to_zero_has_no_sign_of_its_own() -> None:
+    test = stats.two_way(np.full((2, 4), -1e-17))
+    assert interval(replace(test, low=-0.1, high=-1e-17)) == "+0.0000 [-0.1000,+0.0000]"
+
+
 def test_parts_add_up_to_the_whole(toys: Path, ranking: Ranking) -> None:
     found = results.load(toys)
     one = pair(toys)
@@ -147,7 +167,7 @@ def test_parts_add_up_to_the_whole(toys: Path, ranking: Ranking) -> None:
     assert (third.name, third.users) == ("group 3", (group == 3).sum())
     assert third.b == pytest.approx(b[:, group == 3].mean())
     names = [x.name for x in split.slices["history"]]
-    assert names == ["1-2 items", "3-5 items", "6-10 items", "11-20 items", "21 items or more"]
+    assert names == ["0-2 items", "3-5 items", "6-10 items", "11-20 items", "21 items or more"]
     assert split.slices["history"][-1].users == 6
 
 
@@ -214,6 +234,14 @@ def test_wrong_requests(toys: Path) -> None:
     assert "not a seed" in ask(toys, "dpo", "sft", "--seeds", "a").output
     assert "compared whole" in ask(toys, toys, "--by", "group").output
     assert ask(toys, "a", "b", "c").exit_code == 2
+    with pytest.raises(ConfigError, match="no seed 1 of dpo and sft; done: 42, 43, 44"):
+        pair(toys, seeds=[1])
+    with pytest.raises(ConfigError, match="no seed 1 of dpo and sft"):
+        pair(toys, seeds=[42, 1])
+    with pytest.raises(ConfigError, match=r"A and B are the same row, sft of .*toys; name two rows"):
+        raise_of(ask(toys, "sft", "sft"))
+    with pytest.raises(ConfigError, match="the same row"):
+        raise_of(ask(toys, "sft", f"{toys}/../toys:sft"))
 
 
 def test_a_row_of_another_folder(toys: Path, other: Path, cell: Callable[..., Path]) -> None:
@@ -222,6 +250,23 @@ def test_a_row_of_another_folder(toys: Path, other: Path, cell: Callable[..., Pa
     assert f"B = sft of {other}" in text
     with pytest.raises(ConfigError, match="no method 'sfd'"):
         raise_of(ask(toys, "sft", f"{other}:sfd"))
+
+
+def test_folders_with_other_metrics_are_compared_on_the_common_ones(
+    toys: Path, other: Path, cell: Callable[..., Path]
+) -> None:
+    suite = json.loads((other / "suite.json").read_text())
+    (other / "suite.json").write_text(json.dumps(suite | {"metrics": ["recall@4", "ndcg@4", "gini@4"]}))
+    for seed in SEEDS:
+        cell(other, "tiger", "dpo", seed, metrics={"recall@4": 0.5, "ndcg@4": 0.25, "gini@4": 0.1})
+    text = told(toys, f"{other}:dpo", "dpo")
+    assert f"A = dpo of {other}, B = dpo of {toys}" in text
+    assert "Left out, as not both rows have them: gini@4, dgu@4, coverage@4." in text
+    (block,) = json.loads(ask(toys, "sft", f"{other}:dpo", "--json").output)["blocks"]
+    assert [line["metric"] for line in block["lines"]] == ["recall@4", "ndcg@4"]
+    assert block["left_out"] == ["dgu@4", "coverage@4", "gini@4"]
+    with pytest.raises(ConfigError, match=r"dpo of .*other and dpo of .*toys have no dgu@4 in common; both have: rec"):
+        raise_of(ask(toys, f"{other}:dpo", "dpo", "--metrics", "dgu@4,ndcg@4"))
 
 
 def raise_of(done: Result) -> None:
@@ -272,6 +317,8 @@ def test_folders_that_do_not_compare(toys: Path, other: Path, cell: Callable[...
     shutil.rmtree(other / "cells")
     with pytest.raises(StoreError, match=r"share no cell.*the second none"):
         changes(results.load(toys), results.load(other))
+    with pytest.raises(ConfigError, match=r"no seed 1 of .*toys or .*other; done: 42, 43, 44"):
+        changes(results.load(toys), results.load(other), seeds=[1])
 
 
 def test_different_users_are_refused_by_name(toys: Path, other: Path, cell: Callable[..., Path]) -> None:
@@ -291,3 +338,47 @@ def test_an_undefined_value_is_no_number(toys: Path, cell: Callable[..., Path]) 
     assert "n/a" in told(toys, "dpo", "sft")
     (block,) = json.loads(ask(toys, "dpo", "sft", "--json").output)["blocks"]
     assert block["lines"][2]["b"] is None
+
+
+def test_an_undefined_value_is_never_tested(toys: Path, other: Path, cell: Callable[..., Path]) -> None:
+    """Even where users' values and lists are there: metrics.json says that there is no value."""
+    metrics = json.loads((toys / "cells/toy/tiger/sft/seed-42/metrics.json").read_text())["metrics"]
+    cell(other, "tiger", "sft", 42, metrics=metrics | {"ndcg@4": None, "coverage@4": None})
+    (change,) = changes(results.load(toys), results.load(other)).changes
+    assert [x.test is None for x in change.lines] == [False, True, False, True]
+    assert [x.test is None for x in pair(other).lines] == [False, True, False, True]
+    with pytest.raises(ConfigError, match="ndcg@4 is undefined on toy/tiger/sft seed 42"):
+        raise_of(ask(other, "dpo", "sft", "--by", "group"))
+
+
+def test_why_a_metric_is_not_resampled(toys: Path, cell: Callable[..., Path]) -> None:
+    """By hand: what lists hold, what needs more, and one seed, which leaves some metrics untested."""
+    for method, extra in (("sft", 0.0), ("dpo", 0.1)):
+        for seed in SEEDS:
+            path = toys / f"cells/toy/tiger/{method}/seed-{seed}/metrics.json"
+            metrics = json.loads(path.read_text())["metrics"]
+            beside = {"generation-std@4": seed / 100 + extra, "collab-user-range@4": extra + 0.01 * (seed % 3)}
+            cell(toys, "tiger", method, seed, metrics=metrics | beside)
+    asked = "--metrics", "ndcg@4,coverage@4,generation-std@4,collab-user-range@4"
+    text = told(toys, "dpo", "sft", *asked)
+    resampled = "coverage@4: of all lists together; their test resamples users' lists, seed by seed."
+    more = "generation-std@4: of all lists together, and of more than their items, which is not stored per user; "
+    unstored = "collab-user-range@4: no values per user are stored; "
+    welch, untested = "Welch's test on the seeds' values.", "not tested: one seed."
+    assert all(sentence in text for sentence in (resampled, more + welch, unstored + welch))
+    one = told(toys, "dpo", "sft", *asked, "--seeds", "42")
+    assert all(sentence in one for sentence in (resampled, more + untested, unstored + untested))
+    assert "Welch" not in one
+    shutil.rmtree(toys / "data")
+    unread = "coverage@4: of all lists together; without data/toy in the results the lists cannot be read; "
+    assert unread + welch in told(toys, "dpo", "sft", *asked)
+    assert unread + untested in told(toys, "dpo", "sft", *asked, "--seeds", "42")
+
+
+def test_too_few_users_to_resample(toys: Path, cell: Callable[..., Path]) -> None:
+    for method in ("sft", "dpo"):
+        for seed in SEEDS:
+            cell(toys, "tiger", method, seed, keep=np.arange(9))
+    shutil.rmtree(toys / "cells/toy/none")
+    text = told(toys, "dpo", "sft", "--metrics", "ndcg@4,coverage@4")
+    assert "coverage@4: of all lists together; 10 users are needed to resample them; Welch's test" in text

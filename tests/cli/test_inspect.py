@@ -112,6 +112,17 @@ def test_json(toys: Path) -> None:
     assert [len(found["items"]) for found in data["lists"]] == [2, 2, 2]
 
 
+def test_more_than_is_stored_is_said(toys: Path) -> None:
+    def note(*arguments: object) -> bool:
+        text = " ".join(ask("--user", "u5", *arguments).output.split())
+        return "The stored lists hold 4 items, so 30 cannot be shown." in text
+
+    assert note(toys, "--k", "30")
+    assert not note(toys, "--k", "4")
+    data = json.loads(ask(toys, "--user", "u5", "--json", "--k", "30").output)
+    assert (data["k"], data["stored"]) == (30, 4)
+
+
 def test_hits_are_marked_beside_their_group(toys: Path, ranking: Ranking) -> None:
     user = next(u for u in range(24) if (5 * u + 2) % 16 in ranking("dpo", 42)[u])
     place = list(ranking("dpo", 42)[user]).index((5 * user + 2) % 16) + 1
@@ -130,7 +141,7 @@ def test_many_lists_fit_the_terminal(width: int) -> None:
     ]
     items = tuple(Item(str(i), titles[i % 3], i % 8) for i in range(10))
     lists = tuple(Ranked("tiger", f"method-{i}", items[: 10 - i % 2], None) for i in range(12))
-    one = Case("toy", "u1", 42, items, items[2], lists)
+    one = Case("toy", "u1", 42, items, items[2], lists, k=10, stored=10)
     text = shown(one, width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert all(f"method-{i}" in text for i in range(12))

@@ -124,11 +124,9 @@ def test_a_results_folder_gives_its_metrics_without_store_or_data(finished: Path
 
 def test_a_finished_suite_computes_nothing_again(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")}
-    start = time.monotonic()
     done = _call(finished.parents[1], "run", "x.yaml")
     assert done.returncode == 0
     assert "nothing to compute" in done.stderr
-    assert time.monotonic() - start < 30
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")} == before
 
 

@@ -114,6 +114,23 @@ def test_more_is_better(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "alpha", "words"),
+    [
+        ({}, 0.025, "by the two-way test at 0.05 / compared (Holm's first step)"),
+        ({"correction": "bh"}, 0.025, "/ compared (Benjamini and Hochberg's first step; at most these, as later"),
+        ({"correction": "none"}, 0.05, "by the two-way test at 0.05, uncorrected"),
+        ({"test": "wilcoxon"}, 0.025, "The suite compares with wilcoxon; what that finds is not computed."),
+    ],
+)
+def test_level_and_words_follow_the_suite(tmp_path: Path, config: dict[str, Any], alpha: float, words: str) -> None:
+    stated: dict[str, Any] = {"primary": "ndcg@10", "baseline": "sft", **config}
+    effects = found(tmp_path, changes={"stats": stated})
+    assert effects[0].alpha == pytest.approx(alpha)
+    assert effects[0].absolute == pytest.approx(stats.smallest_effect(assumed("ndcg")[1], 943, 3, alpha, 0.8))
+    assert words in " ".join(notes(effects, StatsConfig(**stated)))
+
+
+@pytest.mark.parametrize(
     ("changes", "remark"),
     [
         ({"seeds": [1]}, "one seed: nothing can be said about methods, only about checkpoints"),

@@ -216,6 +216,12 @@ def write_lists(
 
 
 @pytest.fixture
+def whole_cell() -> Callable[..., Path]:
+    """The function that writes one record with lists."""
+    return write_lists
+
+
+@pytest.fixture
 def complete(tmp_path: Path) -> Path:
     """Two data sets, two backbones, three seeds, with everything that ``run`` writes; one failed cell."""
     root = tmp_path / "complete"

@@ -1,8 +1,11 @@
 """What stands beside the primary comparisons: other metrics, the baseline chosen on validation, all blocks together."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rlrecbench import report, results, stats
@@ -11,6 +14,25 @@ from rlrecbench.metrics import evaluate
 from rlrecbench.report.captions import caption
 from rlrecbench.report.leaderboard import declared
 from rlrecbench.report.table import Table
+
+Write = Callable[..., Path]
+ENTRIES = ("sft", "dpo", "ppo", "most-popular")
+
+
+def change(record: results.Record, **metrics: float | None) -> None:
+    """Set metrics of a stored record; None removes one."""
+    path = record.path / "metrics.json"
+    data = json.loads(path.read_text())
+    data["metrics"] = {k: v for k, v in (data["metrics"] | metrics).items() if k not in metrics or v is not None}
+    path.write_text(json.dumps(data))
+
+
+def cell(folder: Path, name: str) -> results.Record:
+    return next(r for r in results.load(folder).records if r.name == name)
+
+
+def sentences(table: Table, block: int = 0) -> str:
+    return " ".join(caption(table, table.blocks[block]))
 
 
 def build(folder: Path, **changes: str) -> Table:
@@ -82,7 +104,9 @@ def test_the_best_baseline_is_chosen_on_validation(complete: Path) -> None:
     made = table.blocks[0]
     assert made.baseline == "dpo"
     assert [r.comparison is None for r in made.rows] == [False, True, False, False]
-    assert any(s.startswith("Baseline: dpo, the best trained row on validation") for s in caption(table, made))
+    assert any(
+        s.startswith("Baseline: dpo, the best on validation of the rows selected by it") for s in caption(table, made)
+    )
 
 
 def test_no_best_baseline_without_validation(folder: Path) -> None:
@@ -143,3 +167,123 @@ def test_two_schemas_are_not_mixed(complete: Path) -> None:
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
     with pytest.raises(StoreError, match="schema 0, but this version reads 1"):
         results.load(complete)
+
+
+def test_the_order_of_users_in_a_file_changes_nothing(complete: Path) -> None:
+    before = report.render(results.load(complete), "json")
+    record = cell(complete, "beauty/tiger/dpo seed 43")
+    for name in ("users.parquet", "ranked.parquet"):
+        frame = pd.read_parquet(record.path / name)
+        frame.iloc[::-1].to_parquet(record.path / name, index=False)
+    assert report.render(results.load(complete), "json") == before
+
+
+def test_an_undefined_value_of_a_user_leaves_the_row_out(complete: Path) -> None:
+    record = cell(complete, "beauty/tiger/ppo seed 42")
+    users = pd.read_parquet(record.path / "users.parquet")
+    users.loc[0, "ndcg@10"] = np.nan
+    users.to_parquet(record.path / "users.parquet", index=False)
+    table = build(complete)
+    assert [r.comparison is None for r in table.blocks[0].rows] == [True, False, True, False]
+    assert "Not compared, without a seed and values in common: ppo." in sentences(table)
+    assert table.across is not None
+    assert table.across.pairs["dpo", "ppo"].won + table.across.pairs["dpo", "ppo"].tied == 3
+
+
+def test_a_cell_without_the_primary_metric_leaves_its_row_out(complete: Path) -> None:
+    record = cell(complete, "beauty/tiger/ppo seed 43")
+    pd.read_parquet(record.path / "users.parquet").drop(columns="ndcg@10").to_parquet(record.path / "users.parquet")
+    change(record, **{"ndcg@10": None})
+    table = build(complete)
+    assert [r.comparison is None for r in table.blocks[0].rows] == [True, False, True, False]
+    assert "Not in every cell: ndcg@10 of ppo over 2 of 3 seeds." in sentences(table)
+
+
+def test_a_list_metric_missing_in_a_cell_is_not_compared(complete: Path) -> None:
+    change(cell(complete, "beauty/tiger/ppo seed 43"), **{"dgu@10": None})
+    values = {r.label: r.values["dgu@10"] for r in build(complete).blocks[0].rows}
+    assert values["ppo"] is not None
+    assert values["dpo"] is not None
+    assert (values["ppo"].contrast, values["dpo"].contrast is None) == (None, False)
+
+
+def test_comparisons_say_on_how_many_seeds_they_rest(complete: Path) -> None:
+    for path in (complete / "cells" / "beauty" / "tiger" / "sft" / "seed-44").iterdir():
+        path.unlink()
+    table = build(complete)
+    assert "Compared on the seeds in common with sft: dpo 2 of 3, ppo 2 of 3, most-popular 2 of 3." in sentences(table)
+    line = report.render(results.load(complete), "csv").splitlines()
+    at = line[0].split(",").index("seeds_compared")
+    assert [row.split(",")[at] for row in line[1:5]] == ["", "2", "2", "2"]
+
+
+def test_two_rankers_without_a_backbone_meet_once_per_data_set(complete: Path, whole_cell: Write, suite: Write) -> None:
+    methods = [{"name": n, "label": n} for n in (*ENTRIES, "item-graph")]
+    suite(complete, name="complete", metrics=["ndcg@10"], methods=methods)
+    for dataset in ("beauty", "yelp"):
+        for seed in (42, 43, 44):
+            whole_cell(complete, dataset, "none", "item-graph", seed, 3.0)
+    across = build(complete).across
+    assert across is not None
+    pair, other = across.pairs["item-graph", "most-popular"], across.pairs["item-graph", "sft"]
+    assert (pair.won + pair.tied + pair.lost, other.won + other.tied + other.lost) == (2, 4)
+    assert across.ranked == ("sft", "dpo", "ppo")
+
+
+def test_the_papers_test_is_one_sided_on_the_primary_metric_alone(complete: Path) -> None:
+    """most-popular is worse by far: never told apart on ndcg@10, told apart on recall@5."""
+    table = build(complete, test="t-seeds")
+    row = next(r for r in table.blocks[0].rows if r.label == "most-popular")
+    value = row.values["recall@5"]
+    assert row.comparison is not None
+    assert row.comparison.test.p > 0.95
+    assert value is not None
+    assert value.contrast is not None
+    assert value.contrast.test.p < 0.05
+    assert "is better than (one-sided: a worse row is never told apart) sft" in sentences(table)
+
+
+def test_the_relative_interval_knows_that_the_baseline_varies(complete: Path) -> None:
+    found = results.load(complete)
+    block = next(found.blocks())
+    a, b = (found.values(block.records[m], "ndcg@10") for m in ("dpo", "sft"))
+    comparison = build(complete).blocks[0].rows[1].comparison
+    assert comparison is not None
+    assert comparison.ratio == stats.effect(a, b).relative
+    assert comparison.ratio is not None
+    assert comparison.ratio.value == pytest.approx(comparison.relative(comparison.test.mean))
+
+
+def test_an_unknown_layout_is_refused_in_every_format(complete: Path) -> None:
+    with pytest.raises(ConfigError, match="no layout 'dataset' of a LaTeX table; did you mean 'datasets'"):
+        report.render(results.load(complete), "md", extras=report.Extras(layout="dataset"))
+
+
+def test_two_csv_tables_do_not_share_a_text(complete: Path) -> None:
+    made = report.Report.of(results.load(complete), extras=report.Extras(published=True, order=True))
+    assert list(made.texts("csv")) == ["leaderboard.csv", "published.csv", "order.csv"]
+    with pytest.raises(ConfigError, match="a CSV file holds one table"):
+        made.text("csv")
+    with pytest.raises(ConfigError, match="LaTeX tables hold our own numbers"):
+        made.texts("latex")
+
+
+def test_a_catalogue_without_a_column_is_named(complete: Path) -> None:
+    path = complete / "data" / "beauty" / "items.parquet"
+    pd.read_parquet(path).drop(columns="group").to_parquet(path)
+    with pytest.raises(
+        StoreError, match=r"items.parquet \(columns item_id, title, group, frequency\) cannot be read.*beauty"
+    ):
+        build(complete)
+
+
+def test_equal_means_are_marked_alike_however_they_were_added(folder: Path) -> None:
+    """.1 + .2 + .3 and .3 + .2 + .1 differ in the last bit."""
+    for seed, a, b in ((42, 0.1, 0.3), (43, 0.2, 0.2), (44, 0.3, 0.1)):
+        for method, value in (("sft", a), ("dpo", b)):
+            path = folder / "cells" / "beauty" / "tiger" / method / f"seed-{seed}" / "metrics.json"
+            data = json.loads(path.read_text())
+            data["metrics"]["recall@10"] = value
+            path.write_text(json.dumps(data))
+    marks = {r.label: v.mark for r in build(folder).blocks[0].rows if (v := r.values["recall@10"])}
+    assert marks["sft"] == marks["dpo"]

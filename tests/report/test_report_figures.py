@@ -16,7 +16,8 @@ from matplotlib.text import Annotation, Text
 from rlrecbench import report, results
 from rlrecbench.errors import StoreError
 from rlrecbench.report.figures import draw_figures, exposure, pareto, ranks, style, sweeps
-from rlrecbench.report.figures.pareto import Point, front
+from rlrecbench.report.figures.pareto import Panel, Point, edge
+from rlrecbench.report.table import Block as Shown
 from rlrecbench.report.table import Column
 from rlrecbench.results import Block
 from rlrecbench.stats.blocks import CriticalDifference
@@ -134,22 +135,19 @@ POINTS = [
 
 def test_a_front_is_what_no_other_point_beats() -> None:
     """Where less is better a comes first, then b and d rise above it; where more is better d beats all."""
-    assert [p.label for p in front(POINTS, "lower", "higher")] == ["a", "b", "d"]
-    assert [p.label for p in front(POINTS, "higher", "higher")] == ["d"]
-    assert [p.label for p in front(POINTS, "lower", "lower")] == ["e"]
-    assert [p.label for p in front([POINTS[0], POINTS[0]], "lower", "higher")] == ["a"]
+    assert [p.label for p in edge(POINTS, DGU, NDCG)] == ["a", "b", "d"]
+    assert [p.label for p in edge(POINTS, NDCG, NDCG)] == ["d"]
+    assert [p.label for p in edge(POINTS, DGU, DGU)] == ["e"]
+    assert [p.label for p in edge(POINTS[1:3], NDCG, NDCG)] == ["c", "b"]
 
 
-def test_a_front_agrees_with_enumeration() -> None:
-    rng = np.random.default_rng(0)
-    found = [Point(str(i), float(rng.integers(6)), float(rng.integers(6)), 0, 0) for i in range(40)]
-    beaten = {p.label for p in found for q in found if (q.x, q.y) != (p.x, p.y) and q.x <= p.x and q.y >= p.y}
-    kept = {(p.x, p.y) for p in found if p.label not in beaten}
-    assert {(p.x, p.y) for p in front(found, "lower", "higher")} == kept
+def test_of_two_equal_points_both_are_on_the_front() -> None:
+    twin = POINTS[0]._replace(label="twin")
+    assert [p.label for p in edge([POINTS[0], twin], DGU, NDCG)] == ["a", "twin"]
 
 
 def test_pareto_draws_points_spreads_and_the_front() -> None:
-    figure = pareto.draw("x", NDCG, [(DGU, POINTS)], looks("a", "b", "c", "d", "e"))
+    figure = pareto.draw("x", NDCG, [Panel(DGU, POINTS, {})], looks("a", "b", "c", "d", "e"))
     axes = figure.axes[0]
     found = bars(figure)
     assert {label: (x, y) for label, (x, y, _) in found.items()} == {p.label: ([p.x], [p.y]) for p in POINTS}
@@ -164,7 +162,7 @@ def test_pareto_draws_points_spreads_and_the_front() -> None:
 
 def test_times_that_span_a_decade_stand_on_a_logarithmic_axis() -> None:
     found = [Point("a", 10, 1, 0, 0), Point("b", 200, 2, 0, 0)]
-    figure = pareto.draw("x", NDCG, [(pareto.TRAINING, found)], looks("a", "b"))
+    figure = pareto.draw("x", NDCG, [Panel(pareto.TRAINING, found, {})], looks("a", "b"))
     assert figure.axes[0].get_xscale() == "log"
 
 
@@ -176,7 +174,7 @@ def crowd(n: int) -> list[Point]:
 @pytest.mark.parametrize("n", [2, 6, 12])
 def test_names_hide_neither_each_other_nor_points_nor_leave_the_axes(n: int) -> None:
     found = crowd(n)
-    figure = pareto.draw("x", NDCG, [(DGU, found), (NDCG, found)], looks(*(p.label for p in found)))
+    figure = pareto.draw("x", NDCG, [Panel(DGU, found, {}), Panel(NDCG, found, {})], looks(*(p.label for p in found)))
     figure.draw_without_rendering()
     for axes in figure.axes:
         names = [t for t in axes.texts if isinstance(t, Annotation)]
@@ -191,30 +189,66 @@ def test_names_hide_neither_each_other_nor_points_nor_leave_the_axes(n: int) -> 
 
 def test_many_rows_have_a_legend_and_names_on_the_front() -> None:
     found = crowd(20)
-    figure = pareto.draw("x", NDCG, [(DGU, found)], looks(*(p.label for p in found)))
+    figure = pareto.draw("x", NDCG, [Panel(DGU, found, {})], looks(*(p.label for p in found)))
     named = {t.get_text() for t in figure.axes[0].texts}
-    assert named == {p.label for p in front(found, "lower", "higher")}
+    assert named == {p.label for p in edge(found, DGU, NDCG)}
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["front", *(p.label for p in found)]
 
 
 def test_points_are_means_over_seeds(tmp_path: Path, suite: Suite, cell: Cell) -> None:
-    """Training takes 100 and 200 s after a start of 50 s; a NaN and a missing cost are left out."""
+    """Training takes 100 and 200 s after a start of 50 s; what is undefined with one seed is not drawn."""
     suite(tmp_path)
     for seed, train in ((42, 100), (43, 200)):
         metrics = {"ndcg@10": seed / 100, "dgu@10": 0.5 if seed == 42 else None}
         cell(tmp_path, "beauty", "tiger", "sft", seed, metrics=metrics, cost={"train_s": train, "start_train_s": 50})
     cell(tmp_path, "beauty", "tiger", "dpo", 42, cost={})
-    (block,) = results.load(tmp_path).blocks()
-    (point,) = pareto.points(block, pareto.TRAINING, NDCG)
+    cell(tmp_path, "beauty", "none", "most-popular", 42, cost={})
+    found = results.load(tmp_path)
+    (block,), (about,) = found.blocks(), report.build(found).blocks
+    panel = pareto.panel(block, about.rows, pareto.TRAINING, NDCG)
+    (point,) = panel.points
     assert point.label == "sft"
     assert list(point[1:]) == pytest.approx([200, 0.425, 50 * np.sqrt(2), 0.005 * np.sqrt(2)])
-    assert pareto.points(block, DGU, NDCG)[0][1:4:2] == (0.5, 0)
+    assert panel.left_out == {"no training": ["dpo", "most-popular"]}
+    panel = pareto.panel(block, about.rows, DGU, NDCG)
+    assert [p.label for p in panel.points] == ["dpo", "most-popular"]
+    assert panel.left_out == {"no dgu@10": ["sft"]}
+
+
+def test_rows_without_training_are_named_below_the_panel() -> None:
+    found = [Point("a", 10, 1, 0, 0), Point("b", 20, 2, 0, 0)]
+    left_out = {"no training": ["most-popular", "item-graph"], "no ndcg@10": [f"row-{i}" for i in range(12)]}
+    panels = [Panel(DGU, found, {}), Panel(pareto.TRAINING, found, left_out)]
+    figure = pareto.draw("x", NDCG, panels, looks("a", "b"))
+    first, *note = figure.axes[1].get_xlabel().split("\n")
+    assert first == "training with its start, s ↓"
+    assert " ".join(note) == "no training: most-popular, item-graph no ndcg@10: " + ", ".join(left_out["no ndcg@10"])
+    figure.draw_without_rendering()
+    box = figure.axes[1].xaxis.label.get_window_extent()
+    width = figure.get_window_extent().width
+    assert width / 2 < box.x0 < box.x1 <= width
+    assert figure.axes[0].get_xlabel() == "dgu@10 ↓"
+
+
+def test_without_the_primary_metric_the_first_column_stands_for_it(
+    tmp_path: Path, suite: Suite, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite(tmp_path)
+    for method in ("sft", "dpo"):
+        cell(tmp_path, "beauty", "tiger", method, 42)
+    found = results.load(tmp_path)
+    drawn: list[Any] = []
+    draw = pareto.draw
+    monkeypatch.setattr(pareto, "draw", lambda *args: drawn.append(args) or draw(*args))  # type: ignore[func-returns-value]
+    pareto.draw_pareto(found, report.build(found, ["recall@10", "dgu@10"]), tmp_path / "f")
+    ((_, y, panels, _),) = drawn
+    assert (y.metric, [p.x.metric for p in panels]) == ("recall@10", ["dgu@10", pareto.TRAINING.metric])
 
 
 # Sweeps
 
 
-def varied(root: Path, suite: Suite, cell: Cell) -> Block:
+def varied(root: Path, suite: Suite, cell: Cell) -> tuple[Block, Shown]:
     """Write sft, and dpo with three values of lam, two of k, another start, and another batch size."""
     settings: dict[str, dict[str, Any]] = {
         "sft": {},
@@ -242,8 +276,9 @@ def varied(root: Path, suite: Suite, cell: Cell) -> Block:
             there = root / "cells" / "beauty" / "tiger" / label / f"seed-{seed}"
             there.parent.mkdir(exist_ok=True)
             (root / "moved").rename(there)
-    (block,) = results.load(root).blocks()
-    return block
+    found = results.load(root)
+    (block,), (about,) = found.blocks(), report.build(found, ["ndcg@10", "dgu@10"]).blocks
+    return block, about
 
 
 BEGIN = {"flower": "flower"}
@@ -251,14 +286,32 @@ BEGIN = {"flower": "flower"}
 
 def test_rows_that_differ_in_one_number_make_a_line(tmp_path: Path, suite: Suite, cell: Cell) -> None:
     """Three values of lam; two of k are a comparison; what begins elsewhere or differs twice is left out."""
-    (line,) = sweeps.lines(varied(tmp_path, suite, cell), BEGIN)
+    (line,) = sweeps.lines(varied(tmp_path, suite, cell)[0], BEGIN)
     assert line == sweeps.Line("lam", "dpo", "dpo", (0.0, 0.01, 1.0), ("zero", "low", "dpo"))
 
 
+@pytest.mark.parametrize(
+    ("elsewhere", "name"),
+    [({}, "dropout"), ({"budget": {"dropout": 0.5}}, "settings.dropout"), ({"budget": None}, "dropout")],
+)
+def test_equal_names_of_two_parts_are_two_settings(
+    tmp_path: Path, suite: Suite, cell: Cell, elsewhere: dict[str, Any], name: str
+) -> None:
+    """Three values of the method's dropout, whatever the budget's is."""
+    labels = ("dpo", "ppo", "sft")
+    suite(tmp_path, methods=[{"name": "sprec", "label": label} for label in labels])
+    for i, label in enumerate(labels):
+        settings = {"settings": {"dropout": i / 10}, "method": "sprec", "fingerprint": "f"}
+        cell(tmp_path, "beauty", "tiger", label, 42, provenance=settings | elsewhere)
+    (block,) = results.load(tmp_path).blocks()
+    (line,) = sweeps.lines(block, {})
+    assert (line.setting, line.values, line.rows) == (name, (0.0, 0.1, 0.2), labels)
+
+
 def test_a_sweep_draws_means_spreads_and_the_baseline(tmp_path: Path, suite: Suite, cell: Cell) -> None:
-    block = varied(tmp_path, suite, cell)
+    block, about = varied(tmp_path, suite, cell)
     found = sweeps.lines(block, BEGIN)
-    figure = sweeps.draw(block, "lam", found, [NDCG, DGU], "sft", looks("dpo"))
+    figure = sweeps.draw(about, "lam", found, [NDCG, DGU], looks("dpo"))
     x, y, ends = bars(figure)["dpo"]
     middle, spread = 1 / 128, np.std([0, 1 / 64], ddof=1)
     assert x == [0, 0.01, 1]
@@ -374,7 +427,9 @@ def test_print_is_large_enough_and_settings_are_put_back(folder: Path) -> None:
     before = dict(matplotlib.rcParams)
     found = crowd(3)
     with style.styled():
-        figure = pareto.draw("x", NDCG, [(DGU, found)] * 3, looks(*(p.label for p in found)))
+        figure = pareto.draw(
+            "x", NDCG, [Panel(DGU, found, {"no training": ["most-popular"]})] * 3, looks(*(p.label for p in found))
+        )
         sizes = {t.get_fontsize() for t in figure.findobj(match=lambda a: hasattr(a, "get_fontsize")) if t.get_text()}  # type: ignore[attr-defined]
     assert min(sizes) >= 6.5
     assert figure.get_size_inches()[0] == style.TEXT

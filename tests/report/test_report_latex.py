@@ -63,7 +63,7 @@ def block(
                 made[name][column.metric] = None
                 continue
             seeds = tuple(rows[name][column])
-            contrast = Contrast(outcome(0.01, 3), 0.01, (name, column) in notable, None)
+            contrast = Contrast(outcome(0.01, 3), 0.01, (name, column) in notable, 0.01, None)
             other = column.metric != "ndcg@10" and name != baseline
             std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
             made[name][column.metric] = Value(mean, std, mark, seeds, contrast if other else None)
@@ -72,7 +72,7 @@ def block(
         n = max((len(v) for v in values.values()), default=0)
         comparison = None
         if n and name != baseline and baseline in rows:
-            comparison = Comparison(outcome(0.01, n), 0.02, name in stars, "better", 0.5, None, None)
+            comparison = Comparison(outcome(0.01, n), 0.02, 0.01, name in stars, "better", 0.5, None, None, None)
         found.append(Row(name, (42, 43, 44)[:n], False, made[name], comparison, (audit or {}).get(name, {}), {}))
     gaps = dict(missing or {})
     return Block(dataset, label, tuple(found), 1234, f"{dataset:f<64}", gaps, failed, baseline, "", 3)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rlrecbench import report, results
 from rlrecbench.errors import ConfigError
 from rlrecbench.report import order as orders
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 PROVENANCE = {"fingerprint": "f" * 64, "budget": {}, "backbone": {}, "protocol": {}}
 METHODS = {"sft": {}, "temp": {"temperature": 1.5}, "d3": {"alpha": 1.0, "length_penalty": 0.0}, "ifairlrs": {}}
 OURS = {"d3": 0.4, "sft": 0.3, "ifairlrs": 0.2, "temp": 0.1}  # the paper has ifairlrs above sft
@@ -129,7 +131,12 @@ def test_one_seed(tmp_path: Path) -> None:
     found = results.load(root)
     assert orders.sentence(one(found)) == "ndcg@5: tau .67 [.67, .67] over 4 methods, p = 0.333; one seed."
     assert one(found).over == "users"
-    assert orders.sentence(one(found, "dgu@10")) == "dgu@10: tau 1.00 over 4 methods, p = 0.083; one seed."
+    lists = one(found, "dgu@10")
+    assert orders.sentence(lists) == "dgu@10: tau 1.00 over 4 methods, p = 0.083; one seed."
+    assert lists.agreement is not None
+    assert (lists.agreement.low, lists.agreement.high, lists.over) == (None, None, "")
+    rows = list(csv.DictReader(io.StringIO(orders.order_csv([lists, one(found)]))))
+    assert [(r["low"] == "", r["over"]) for r in rows] == [(True, "")] * 4 + [(False, "users")] * 4
 
 
 def test_only_seeds_in_common_count(tmp_path: Path) -> None:
@@ -223,7 +230,16 @@ def test_csv_and_json(four: results.Results) -> None:
         ("temp", "temp", 0.0852, "4", "4"),
     ]
     assert [float(r["tau"]) for r in rows] == pytest.approx([4 / 6] * 4)
-    [data] = json.loads(orders.FORMATS["json"]([order]))
+    [data] = json.loads(json.dumps(orders.as_dicts([order]), allow_nan=False))
     assert data == json.loads(json.dumps(orders.as_dicts([order])))[0]
     assert (data["agreement"]["methods"], data["ranked"][1]["fact"]["method"]) == (4, "bigrec")
     assert data["swaps"] == [{"better": "sft", "worse": "ifairlrs", "told_apart": True}]
+
+
+def test_markdown_golden(complete: Path) -> None:
+    """``--compare-order`` of a whole folder; rewritten with UPDATE_GOLDEN=1."""
+    found = results.load(complete)
+    text = orders.FORMATS["md"](orders.order(found, report.build(found)))
+    if os.environ.get("UPDATE_GOLDEN"):
+        (GOLDEN / "order.md").write_text(text, encoding="utf-8")
+    assert text == (GOLDEN / "order.md").read_text(encoding="utf-8")

@@ -25,6 +25,8 @@ from rlrecbench.method import FineTune, methods
 from rlrecbench.published import UNMATCHED, VARIANTS, Fact, facts, find
 from rlrecbench.published.matching import start_of
 from rlrecbench.report import published as beside
+from rlrecbench.stats.draws import Draws
+from rlrecbench.stats.lists import Resampled, intervals
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHARED = Path(__file__).parents[3] / "shared" / "reference" / "published.csv"
@@ -401,6 +403,34 @@ def test_mean_interval_and_difference_by_hand(movies: results.Results) -> None:
     assert (crossed.level, crossed.within) == ("users and seeds", False)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_lists_of_one_seed_have_an_interval_over_users(tmp_path: Path, seeds: int) -> None:
+    """One seed: the interval of ``stats.lists``; two: t over seeds."""
+    root, rng, users = write(tmp_path / "r", [entry("sft")], ("dgu@10",)), np.random.default_rng(0), 40
+    about = root / "data" / "movies_and_tv"
+    about.mkdir(parents=True)
+    items = [f"i{i}" for i in range(30)]
+    made = {"item_id": items, "title": items, "group": np.arange(30) * 8 // 30, "frequency": np.arange(30)[::-1]}
+    pd.DataFrame(made).to_parquet(about / "items.parquet", index=False)
+    for seed in range(42, 42 + seeds):
+        titles(root, "sft", "sft", seed, {"rank": [1] * users, "dgu@10": 0.1}, {})
+        top = np.array([rng.permutation(30)[:10] for _ in range(users)])
+        place = {"user_id": np.repeat([str(u) for u in range(users)], 10), "rank": np.tile(np.arange(1, 11), users)}
+        flat = pd.DataFrame({**place, "item_id": [items[i] for i in top.ravel()]})
+        folder = root / f"cells/movies_and_tv/bigrec-qwen/sft/seed-{seed}"
+        flat.to_parquet(folder / "ranked.parquet", index=False)
+        pd.read_parquet(folder / "users.parquet").assign(target="i3").to_parquet(folder / "users.parquet", index=False)
+    found = results.load(root)
+    dgu = line(beside.beside(found, report.build(found)), "sft", "dgu@10", "table-4")
+    lists = found.lists(found.records[0])
+    assert lists is not None
+    expected = intervals([Resampled(lists, ["dgu@10"], Draws.of(users))])["dgu@10"]
+    assert expected.low < expected.high
+    own = (expected.low, expected.high, "users") if seeds == 1 else (0.1, 0.1, "seeds")
+    assert (dgu.low, dgu.high, dgu.level) == own
+    assert dgu.within == (dgu.low - 0.0005 <= dgu.fact.value <= dgu.high + 0.0005)
+
+
 def test_a_published_value_stands_for_all_that_round_to_it(tmp_path: Path) -> None:
     root = write(tmp_path / "r", [entry("sft")], ("ttr@10", "dgu@10"))
     for seed in (42, 43, 44):  # published: .018 and .123
@@ -630,7 +660,7 @@ def test_csv_and_json_are_unrounded(movies: results.Results) -> None:
     assert (float(first["mean"]), float(first["low"]), float(first["published"])) == (own.mean, own.low, 0.093)
     assert (first["within"], first["published_as"], first["significant"]) == ("True", "bigrec", "")
     assert next(r for r in rows if (r["row"], r["metric"]) == ("sft", "ttr@10"))["low"] == ""
-    data = json.loads(beside.FORMATS["json"](found))
+    data = json.loads(json.dumps(beside.as_dict(found), allow_nan=False))
     assert data == json.loads(json.dumps(beside.as_dict(found)))
     assert data["sections"][0]["lines"][5]["fact"]["method"] == "bigrec"
     assert data["sections"][0]["lines"][5]["reasons"][1] == {"key": "seed", "text": "One seed."}

@@ -39,7 +39,7 @@ def _value(lists: Lists, rows: np.ndarray, name: str) -> float:
 def test_every_resample_equals_its_lists_evaluated(users: int) -> None:
     """Swaps, subsets and users drawn again, by building the lists of each; 1,100 users change sides in bundles."""
     rng = np.random.default_rng(0)
-    draws = Draws.of(users, resamples=3, subsets=3)
+    draws = Draws.of(users, resamples=3, subsets=3, again=3)
     assert draws.bundles == (30 if users == 30 else 128)
     a, b = [_lists(rng, 0.5, users) for _ in "12"], [_lists(rng, 1.0, users) for _ in "12"]
     A, B = ([Resampled(x, ALL, draws) for x in side] for side in (a, b))
@@ -104,7 +104,7 @@ def test_standard_errors_of_a_mean() -> None:
     """Bootstrap over users and delete-d jackknife both give s / sqrt(n) for a mean."""
     rng = np.random.default_rng(3)
     a, b = _lists(rng, 0.5), _lists(rng, 1.5)
-    draws = Draws.of(300, resamples=2000, subsets=2000)
+    draws = Draws.of(300, resamples=9, subsets=2000, again=2000)
     found = difference([Resampled(a, ["recall@5"], draws)], [Resampled(b, ["recall@5"], draws)])["recall@5"]
     d = (a.rank > 0).astype(float) - (b.rank > 0).astype(float)
     se = d.std(ddof=1) / np.sqrt(300)
@@ -121,7 +121,7 @@ def test_users_and_seeds_crossed_as_for_a_mean() -> None:
     """With four seeds the test of a metric of users is nearly that of two_way, whose mean squares are exact."""
     rng = np.random.default_rng(4)
     a, b = [_lists(rng, 0.8) for _ in range(4)], [_lists(rng, t) for t in (0.7, 0.9, 1.1, 1.3)]
-    draws = Draws.of(300, resamples=4000, subsets=5)
+    draws = Draws.of(300, resamples=9, subsets=5, again=4000)
     A, B = ([Resampled(x, ["recall@5"], draws) for x in side] for side in (a, b))
     found = difference(A, B)["recall@5"].test
     exact = stats.two_way(
@@ -132,6 +132,22 @@ def test_users_and_seeds_crossed_as_for_a_mean() -> None:
     assert found.se == pytest.approx(exact.se, rel=0.03)
     assert found.df == pytest.approx(exact.df, rel=0.15)
     assert found.p == pytest.approx(exact.p, abs=0.02)
+
+
+@pytest.mark.parametrize("users", [300, 1100])
+def test_only_p_of_the_swaps_depends_on_their_number(users: int) -> None:
+    few, many = (Draws.of(users, resamples, again=30) for resamples in (9, 199))
+    assert all((getattr(few, name) == getattr(many, name)).all() for name in ("bundle", "kept", "again"))
+    assert (few.swapped == many.swapped[:10]).all()
+    rng = np.random.default_rng(8)
+    a, b = ([_lists(rng, taste, users) for _ in "12"] for taste in (0.8, 1.0))
+    names = ["dgu@5", "entropy@5"]
+    one, other = (
+        difference([Resampled(x, names, draws) for x in a], [Resampled(x, names, draws) for x in b])
+        for draws in (few, many)
+    )
+    for name in names:
+        assert one[name]._replace(p_swap=0) == other[name]._replace(p_swap=0)
 
 
 def test_one_seed_speaks_of_checkpoints() -> None:

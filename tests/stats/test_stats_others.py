@@ -36,6 +36,7 @@ def test_t_seeds_is_welch() -> None:
 def test_t_seeds_degenerate() -> None:
     assert stats.t_seeds([0.1], [0.2]).p == 1
     assert stats.t_seeds([0.1], [0.2]).high == inf
+    assert stats.t_seeds([0.1], [0.2, 0.3]).level == "checkpoints"
     assert stats.t_seeds([0.5, 0.5], [0.5, 0.5]).p == 1
     assert stats.t_seeds([0.5, 0.5], [0.25, 0.25]).p == 0
     assert stats.t_seeds([0.5, 0.5], [0.25, 0.25], "less").p == 1

@@ -46,13 +46,37 @@ def test_no_tests_to_correct() -> None:
 
 
 def test_family_lends_its_variance_of_seeds_to_a_lucky_comparison() -> None:
-    # Users agree, so a comparison is a t-test of its three seed means. Variances .01 and .0001, mean .00505; two
-    # comparisons of two degrees of freedom each share 4 / (1 + 1/4) = 3.2.
+    # Users agree, so a comparison is a t-test of its three seed means. Variances .01 and .0001, median .00505, which is
+    # their mean; two comparisons of two degrees of freedom each share 4 / (1 + 1/4) = 3.2.
     unlucky, lucky = ([0.3, 0.4, 0.5], [0.29, 0.3, 0.31])
     tests = [stats.two_way(np.repeat([[x] for x in seeds], 50, axis=1)) for seeds in (unlucky, lucky)]
     assert tests[1].p == pytest.approx(2 * oracle.t.sf(0.3 / np.sqrt(0.0001 / 3), 2))
     expected = 2 * oracle.t.sf(0.3 / np.sqrt(0.00505 / 3), 3.2)
     assert stats.family_p(tests) == pytest.approx([tests[0].p, expected])
+
+
+def _of_seeds(variances: list[float], mean: float = 0.3) -> list[stats.Test]:
+    """Comparisons in which users agree and three seeds have the variances given."""
+    seeds = [[mean - v**0.5, mean, mean + v**0.5] for v in variances]
+    return [stats.two_way(np.repeat(np.array(one)[:, None], 50, axis=1)) for one in seeds]
+
+
+@pytest.mark.parametrize("noise", [0.02, 25.0])
+def test_one_noisy_row_changes_nothing_for_the_others(noise: float) -> None:
+    """Chi-square with two degrees of freedom has the median 2 ln 2; three comparisons share 2/3 of 6 / (1 + 2/4)."""
+    tests = _of_seeds([noise, 0.01, 0.0001])
+    square = 0.01 / np.log(2)
+    shared = 2 * oracle.t.sf(0.3 / np.sqrt(square / 3), 6 / (1 + 2 / 4) * 2 / 3)
+    assert [test.seed_square for test in tests] == pytest.approx([noise, 0.01, 0.0001])
+    assert stats.family_p(tests) == pytest.approx([tests[0].p, max(tests[1].p, shared), shared])
+
+
+def test_most_rows_without_a_variance_of_seeds_still_lend_theirs() -> None:
+    """The median is of mean squares, which are above 0 where most components are floored at 0."""
+    rng = np.random.default_rng(3)
+    tests = [stats.two_way(rng.normal(0.1, 1, (3, 300))) for _ in range(9)]
+    assert sum(test.variance is not None and test.variance.seeds == 0 for test in tests) > 4
+    assert any(family > test.p for family, test in zip(stats.family_p(tests), tests, strict=True))
 
 
 def test_a_family_of_one_and_other_tests_keep_their_p() -> None:
@@ -107,6 +131,17 @@ def test_seeds_needed_is_where_the_interval_first_excludes_zero() -> None:
     # To lie inside +- .2 of the baseline instead, the half width must fall below .2 - .08 = .12:
     # S = 5 -> .1242, S = 6 -> .1049.
     assert stats.seeds_needed(test, 1.0, 0.2, 0.05) == 6
+
+
+def test_seeds_needed_divides_alpha_for_significance_alone() -> None:
+    """As above, one of eight: t(1 - .05 / 16, S - 1) x .1 / sqrt(S) is .0830 with S = 15 and .0794 < .08 with 16.
+
+    Equivalence looks at the 95 % interval, however large the family: 6.
+    """
+    seeds = 0.08 + 0.1 * np.array([-1.0, 0.0, 1.0])
+    test = stats.two_way(np.repeat(seeds[:, None], 50, axis=1))
+    assert stats.seeds_needed(test, 1.0, 0.0, 0.05 / 8) == 16
+    assert stats.seeds_needed(test, 1.0, 0.2, 0.05 / 8) == 6
 
 
 def test_no_number_of_seeds_replaces_users() -> None:

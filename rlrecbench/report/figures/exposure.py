@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rlrecbench.metrics import parse
 from rlrecbench.report.figures import style
-from rlrecbench.report.figures.fitting import TITLES
+from rlrecbench.report.shares import group_shares
 from rlrecbench.report.table import Table
 from rlrecbench.report.words import number
 from rlrecbench.results import Block, Record, Results
@@ -101,15 +101,7 @@ def _panel(axes: Axes, panel: Panel, history: Floats, colour: str) -> None:
 
 def _shares(results: Results, records: Sequence[Record], k: int) -> Floats:
     """Shares of the groups in each record's lists, [S, 8]; records that recommend nothing are left out."""
-    out = []
-    for record in records:
-        if (record.path / TITLES).is_file():  # draws from a fitted distribution, not recommendations
-            continue
-        lists = results.lists(record)
-        counts = lists.reference.groups_in(lists.items(k)) if lists is not None else np.zeros(0)
-        if counts.any():
-            out.append(counts / counts.sum())
-    return np.array(out)
+    return np.array([shares for r in records if (shares := group_shares(results, r, k)) is not None])
 
 
 def _name(block: Block) -> str:

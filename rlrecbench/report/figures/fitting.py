@@ -29,10 +29,10 @@ from rlrecbench.errors import StoreError
 from rlrecbench.metrics.fitting import js
 from rlrecbench.report.figures import style
 from rlrecbench.report.leaderboard import declared
+from rlrecbench.report.shares import TITLES
 from rlrecbench.report.words import number
 from rlrecbench.results import Block, Record, Results
 
-TITLES = "titles.parquet"
 Floats = NDArray[np.float64]
 # Source: Okabe and Ito (2008), a palette for all kinds of colour vision.
 _EXACT, _SAMPLED, _TARGET = "#0072B2", "#D55E00", style.GREY

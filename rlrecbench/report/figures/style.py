@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rlrecbench.metrics import parse
+from rlrecbench.report import words
+from rlrecbench.report.table import Block as Shown
 from rlrecbench.report.table import Column, Table
 from rlrecbench.results import NO_BACKBONE, Block, Results
 from rlrecbench.store import unwritable
@@ -49,7 +50,6 @@ _SETTINGS: Any = {
     "axes.unicode_minus": True,
 }
 SPREAD = "error bars: standard deviation over seeds"
-_ARROW = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ def settle(figure: Figure) -> None:
         figure.set_layout_engine(None)
 
 
-def place(block: Block, *, dash: str = " · ") -> str:
+def place(block: Block | Shown, *, dash: str = " · ") -> str:
     """Data set and label of a block."""
     return block.dataset if block.label == NO_BACKBONE else f"{block.dataset}{dash}{block.label}"
 
 
 def head(column: Column) -> str:
     """A metric with the direction that is better."""
-    return f"{column.metric} {_ARROW[column.better]}"
+    return f"{column.metric} {words.ARROW[column.better]}"
 
 
 def legend(figure: Figure, handles: Sequence[Any], *, spread: bool) -> None:
@@ -143,12 +143,6 @@ def legend_columns(width: float, labels: Sequence[str]) -> int:
         if letter * sum(widest) + gap * columns <= 72 * width:
             return columns
     return 1
-
-
-def primary(table: Table) -> Column:
-    """The primary metric as a column."""
-    spec = parse(table.config.primary)
-    return Column(str(spec), spec.metric.better, "user" if spec.metric.level == "user" else "list")
 
 
 def rest(grid: NDArray[Any], used: int) -> None:

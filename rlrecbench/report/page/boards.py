@@ -5,11 +5,10 @@ from math import isfinite
 from rlrecbench.report import words
 from rlrecbench.report.captions import NOTABLE, caption, flawed, title
 from rlrecbench.report.page.details import cost_detail, detail
-from rlrecbench.report.page.origin import Json, Origin, finite
+from rlrecbench.report.page.origin import COSTS, Json, Origin, finite
 from rlrecbench.report.table import Block, Column, Comparison, Row
 
-ARROW = {"higher": "↑", "lower": "↓"}
-COSTS = {"train_s": "training, seconds", "rank_s_per_1000": "ranking 1,000 users, seconds"}
+SHOWN = ("train_s", "rank_s_per_1000")  # costs that are columns
 _VERDICTS = {"better": 3.0, "equivalent": 2.0, "cannot tell": 1.0, "worse": 0.0}
 _WIDTH = 100  # of the drawn interval
 
@@ -47,8 +46,8 @@ def _row(
         details[f"{name}m{i}"] = detail(origin, block, row, column)
         values.append({"key": f"{name}m{i}", **_value(origin, row, column)})
     costs = []
-    for i, (cost, noun) in enumerate(COSTS.items()):
-        details[f"{name}c{i}"] = cost_detail(origin, block, row, cost, noun)
+    for i, cost in enumerate(SHOWN):
+        details[f"{name}c{i}"] = cost_detail(origin, block, row, cost, COSTS[cost])
         seconds = row.cost.get(cost)
         costs.append({"key": f"{name}c{i}", "text": words.cost(row).split(" · ")[i], "sort": finite(seconds)})
     c = row.comparison
@@ -83,11 +82,12 @@ def _value(origin: Origin, row: Row, column: Column) -> Json:
 
 
 def _compared(c: Comparison, bounds: tuple[float, float]) -> Json:
-    ends = [_effect(c, v) for v in (c.test.low, c.test.mean, c.test.high)]
+    low, mean, high = _effect(c)
+    ends = (low, mean, high)
     drawn = [_place(v, bounds) for v in ends] if all(map(isfinite, ends)) else None
     return {
         "effect": words.effect(c),
-        "effect_sort": finite(_effect(c, c.test.mean)),
+        "effect_sort": finite(mean),
         "drawn": drawn,
         "p": words.p_value(c.corrected_p),
         "p_sort": finite(c.corrected_p),
@@ -98,10 +98,12 @@ def _compared(c: Comparison, bounds: tuple[float, float]) -> Json:
     }
 
 
-def _effect(c: Comparison, value: float) -> float:
-    """A difference as it is drawn: as a share of the baseline's mean, where there is one."""
-    share = c.relative(value)
-    return value if share is None else share
+def _effect(c: Comparison) -> tuple[float, float, float]:
+    """Low end, mean and high end of a difference as it is drawn: a share of the baseline's mean, where there is one."""
+    if c.ratio is not None:
+        return c.ratio.low, c.ratio.value, c.ratio.high
+    low, mean, high = (v if (share := c.relative(v)) is None else share for v in (c.test.low, c.test.mean, c.test.high))
+    return low, mean, high
 
 
 def _bounds(block: Block, margin: float) -> tuple[float, float]:
@@ -109,8 +111,7 @@ def _bounds(block: Block, margin: float) -> tuple[float, float]:
     found = [-margin, margin]
     for row in block.rows:
         if row.comparison is not None:
-            test = row.comparison.test
-            found += [v for v in (_effect(row.comparison, x) for x in (test.low, test.high)) if isfinite(v)]
+            found += [v for v in _effect(row.comparison) if isfinite(v)]
     pad = 0.03 * (max(found) - min(found)) or 1.0
     return min(found) - pad, max(found) + pad
 

@@ -57,6 +57,7 @@ def compared(origin: Origin, block: Block, c: Comparison) -> Facts:
         ["against", f"{block.baseline}, mean {words.number(c.baseline_mean)}"],
         *_test(c.test, sided=True),
         ["relative difference", words.effect(c)],
+        *_steadied(c.test, c.family_p),
         ["p, corrected", f"{words.p_value(c.corrected_p)} ({noun}, family of {block.family})"],
         ["verdict", words.conclusion(c) + (f", starred at {config.alpha:g}" if c.star else "")],
     ]
@@ -71,11 +72,17 @@ def contrasted(origin: Origin, block: Block, c: Contrast) -> Facts:
     facts = [
         ["against", f"{block.baseline}; descriptive, no verdict"],
         *_test(c.test, sided=False),
+        *_steadied(c.test, c.family_p),
         ["p, corrected", f"{words.p_value(c.corrected_p)} (Benjamini and Hochberg, {block.contrasts} comparisons)"],
     ]
     if c.swap_p is not None:
         facts.append(["p of swapped lists", f"{words.p_value(c.swap_p)} (these checkpoints, not corrected)"])
     return facts
+
+
+def _steadied(test: Test, family_p: float) -> Facts:
+    """Give the p that is corrected, where it is not the comparison's own."""
+    return [["p, seeds as noisy as the family's", words.p_value(family_p)]] if family_p > test.p else []
 
 
 def _test(test: Test, sided: bool) -> Facts:

@@ -1,66 +1,50 @@
 """How often each popularity group is recommended, beside how often it occurs in the histories."""
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from rlrecbench.data.frame import Ints
-from rlrecbench.data.groups import GROUPS
+from rlrecbench.metrics import parse
 from rlrecbench.report.captions import title
 from rlrecbench.report.page.origin import Json, Origin
-from rlrecbench.results import Record
+from rlrecbench.report.shares import group_shares
+from rlrecbench.report.table import Block
 
 Floats = NDArray[np.float64]
 
 
 def exposure(origin: Origin) -> list[Json]:
-    """One entry per block whose data set's catalogue is in the folder: shares of the groups, means over seeds."""
-    known: dict[str, tuple[Floats, int]] = {}
-    return [entry for i in range(len(origin.table.blocks)) if (entry := _block(origin, i, known)) is not None]
+    """One entry per block: shares of the groups in the lists, means over seeds, or why there are none."""
+    known: dict[str, Floats | None] = {}
+    k = parse(origin.table.config.primary).k
+    for record in origin.results.records:
+        known[record.name] = group_shares(origin.results, record, k)
+    return [_block(origin, block, f"b{i}", k, known) for i, block in enumerate(origin.table.blocks)]
 
 
-def _block(origin: Origin, index: int, known: dict[str, tuple[Floats, int]]) -> Json | None:
-    block = origin.table.blocks[index]
-    reference, items = origin.results.reference(block.dataset), origin.results.items(block.dataset)
-    if reference is None or items is None:
-        return None
-    number, group_of = pd.Index(items["item_id"]), items["group"].to_numpy(np.int64)
+def _block(origin: Origin, block: Block, name: str, k: int, known: dict[str, Floats | None]) -> Json:
+    entry: Json = {"id": name, "dataset": block.dataset, "label": block.label, "title": title(block), "k": k}
+    entry |= {"why": "", "without": [], "top": "", "history": [], "rows": []}
+    reference = origin.results.reference(block.dataset)
+    if reference is None:
+        return {**entry, "why": f"the results folder does not hold the catalogue of {block.dataset}"}
     rows: list[tuple[str, Floats]] = []
-    depth = 0
     for row in block.rows:
-        records = list(origin.records(block, row).values())
-        for record in records:
-            if record.name not in known:
-                known[record.name] = _shares(origin, record, number, group_of)
-            depth = max(depth, known[record.name][1])
-        if records:
-            rows.append((row.label, np.mean([known[r.name][0] for r in records], axis=0)))
+        records = origin.records(block, row).values()
+        found = [shares for r in records if (shares := known[r.name]) is not None]
+        if found:
+            rows.append((row.label, np.mean(found, axis=0)))
+        elif records:
+            entry["without"].append(row.label)
+    if not rows:
+        return {**entry, "why": "no row recommends an item of the catalogue"}
     history = np.asarray(reference.group_share)
     top = max(float(history.max()), *(float(shares.max()) for _, shares in rows))
     return {
-        "id": f"b{index}",
-        "dataset": block.dataset,
-        "label": block.label,
-        "title": title(block),
-        "k": depth,
+        **entry,
         "top": _percent(top),
         "history": _group(history, history, top),
         "rows": [{"label": label, "groups": _group(shares, history, top)} for label, shares in rows],
     }
-
-
-def _shares(origin: Origin, record: Record, number: "pd.Index[Any]", group_of: Ints) -> tuple[Floats, int]:
-    """Shares of the groups in a cell's lists, [8], and the lists' depth.
-
-    The same as ``Results.lists`` and ``Lists.exposure`` give, without numbering every entry of every list.
-    """
-    ranked = origin.results.ranked(record)
-    counts = ranked["item_id"].value_counts()
-    item = number.get_indexer(counts.index)
-    groups = np.bincount(group_of[item[item >= 0]], counts.to_numpy()[item >= 0], minlength=GROUPS)
-    return groups / max(groups.sum(), 1), int(ranked["rank"].max()) if len(ranked) else 0
 
 
 def _group(shares: Floats, history: Floats, top: float) -> list[Json]:

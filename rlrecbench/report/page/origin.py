@@ -13,6 +13,14 @@ from rlrecbench.results import Record, Results
 
 Json = dict[str, Any]
 _COMMON = ("method", "settings", "budget", "backbone", "identifiers", "protocol", "versions")
+
+COSTS = {
+    "train_s": "training, seconds",
+    "with_start_s": "training with its start, seconds",
+    "rank_s_per_1000": "ranking 1,000 users, seconds",
+    "peak_memory_mb": "peak memory, MB",
+    "parameters": "parameters",
+}
 _OWN = ("commit", "date", "device", "key", "fingerprint")
 
 

@@ -331,10 +331,7 @@ tradeoffs();
 /* Case studies */
 function study() {
   const box = $("#study");
-  if (!data.cases.length) {
-    box.append(el("p", { class: "caption" }, "Left out: the results folder holds no catalogue and no test rows. Running the suite again writes them to data/."));
-    return;
-  }
+  if (!data.cases.length) return;
   const [setLabel, set] = select("Data set", data.cases.map((c, i) => [String(i), c.dataset]), choose);
   const [boardLabel, board] = select("Block", [], draw);
   const [userLabel, user] = select("User", [], draw);

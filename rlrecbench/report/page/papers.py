@@ -6,7 +6,7 @@ from typing import Any
 from rlrecbench.published import Fact
 from rlrecbench.report import words
 from rlrecbench.report.page.origin import Json
-from rlrecbench.report.published import PAPERS, printed
+from rlrecbench.report.published import PAPERS, letters, printed
 
 
 def papers(published: Mapping[str, Any] | None) -> list[Json]:
@@ -14,24 +14,26 @@ def papers(published: Mapping[str, Any] | None) -> list[Json]:
 
     Args:
         published: What :func:`rlrecbench.report.published.as_dict` returns; None: nothing is shown.
+
+    Returns:
+        Nothing where no block has a line.
     """
-    return [] if published is None else [_section(section) for section in published["sections"]]
+    sections = [] if published is None else published["sections"]
+    return [_section(section) for section in sections] if any(section["lines"] for section in sections) else []
 
 
 def _section(section: Json) -> Json:
-    reasons = list(dict.fromkeys(r["text"] for line in section["lines"] for r in line["reasons"]))
-    shared = [t for t in reasons if all(t in [r["text"] for r in line["reasons"]] for line in section["lines"])]
-    letters = {text: _letter(i) for i, text in enumerate(t for t in reasons if t not in shared)}
+    named, shared = letters([[r["text"] for r in line["reasons"]] for line in section["lines"]])
     return {
         "title": section["title"],
-        "lines": [_line(line, letters) for line in section["lines"]],
+        "lines": [_line(line, named) for line in section["lines"]],
         "shared": shared,
-        "reasons": [[letter, text] for text, letter in letters.items()],
+        "reasons": [[letter, text] for text, letter in named.items()],
         "rest": list(section["rest"]),
     }
 
 
-def _line(line: Json, letters: dict[str, str]) -> Json:
+def _line(line: Json, named: Mapping[str, str]) -> Json:
     fact = Fact(**line["fact"])
     interval = line["low"] is not None and line["high"] is not None
     own = f" [{words.number(line['low'])}, {words.number(line['high'])}]" if interval else ""
@@ -45,9 +47,5 @@ def _line(line: Json, letters: dict[str, str]) -> Json:
         "difference": f"{line['difference']:+.4f}",
         "relative": words.ABSENT if share is None else f"{100 * share:+.1f} %",
         "within": {True: "yes", False: "no", None: words.ABSENT}[line["within"]],
-        "reasons": [letters[r["text"]] for r in line["reasons"] if r["text"] in letters],
+        "reasons": [named[r["text"]] for r in line["reasons"] if r["text"] in named],
     }
-
-
-def _letter(i: int) -> str:
-    return chr(97 + i) if i < 26 else _letter(i // 26 - 1) + _letter(i % 26)

@@ -5,22 +5,24 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlrecbench import report, results
+from rlrecbench.published import Fact
+from rlrecbench.report.leaderboard import declared
+from rlrecbench.report.order import Order, as_dicts, sentence
 from rlrecbench.report.page.cases import pick
 from rlrecbench.report.page.curves import POINTS, Line, thin
-from rlrecbench.report.page.fronts import Better, Point, front
 from rlrecbench.report.page.papers import papers
+from rlrecbench.report.ranking import Ranked, Swap
 from rlrecbench.report.to_html import content, html
+from rlrecbench.stats import Agreement
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "page.json"
 
@@ -170,11 +172,21 @@ def test_the_page_is_the_same_every_time(page_folder: Path) -> None:
 
 def test_what_the_folder_lacks_is_left_out_with_a_sentence(folder: Path) -> None:
     data = data_of(folder)
-    assert (data["exposure"], data["script"]["cases"], data["curves"]) == ([], [], [])
-    assert data["unknown"] == ["beauty", "yelp"]
+    assert (data["script"]["cases"], data["curves"]) == ([], [])
+    assert data["without_cases"] == ["beauty", "yelp"]
     text = Markup(page_of(folder)).text
-    assert "Left out, and no case studies: beauty, yelp." in text
+    assert "Left out: beauty, yelp. The results folder does not hold the catalogue and the test rows" in text
+    for title, name in (("beauty · tiger", "beauty"), ("beauty · letter", "beauty"), ("yelp · tiger", "yelp")):
+        assert f"{title} Left out: the results folder does not hold the catalogue of {name}." in text
     assert "Nothing was trained, or no log was kept." in text
+
+
+def test_of_a_data_set_without_catalogue_every_block_says_so(page_folder: Path) -> None:
+    data = data_of(page_folder)
+    assert data["without_cases"] == ["yelp"]
+    reason = "the results folder does not hold the catalogue of yelp"
+    assert [(e["dataset"], e["why"]) for e in data["exposure"]] == [("beauty", ""), ("beauty", ""), ("yelp", reason)]
+    assert f"yelp · tiger Left out: {reason}." in Markup(page_of(page_folder)).text
 
 
 def test_one_block_is_not_compared_across_blocks(page_folder: Path) -> None:
@@ -183,7 +195,10 @@ def test_one_block_is_not_compared_across_blocks(page_folder: Path) -> None:
     for path in page_folder.glob("cells/yelp/*/*/*/metrics.json"):
         path.unlink()
     assert data_of(page_folder)["across"] is None
-    assert "There is one block, so nothing is compared across blocks." in Markup(page_of(page_folder)).text
+    page = page_of(page_folder)
+    assert "Across blocks" not in Markup(page).text
+    assert 'id="across' not in page
+    assert "#across" not in page
 
 
 def test_rows_may_be_backbones(transposed: Path) -> None:
@@ -200,13 +215,37 @@ def test_exposure_is_that_of_the_lists(page_folder: Path) -> None:
     for record in (r for r in found.records if (r.backbone, r.method) == ("tiger", "sft")):
         lists = found.lists(record)
         assert lists is not None
-        counts = lists.exposure(5).groups
+        counts = lists.exposure(10).groups
         shares.append(counts / counts.sum())
     row = next(r for r in block["rows"] if r["label"] == "sft")
     assert [g["text"] for g in row["groups"]] == [f"{100 * s:.1f} %" for s in np.mean(shares, axis=0)]
     # Frequencies 256, 128, ... two items each: the first group has 256 / 510 of the histories.
-    assert (block["k"], block["history"][0]["text"]) == (5, "50.2 %")
+    assert (block["k"], block["history"][0]["text"]) == (10, "50.2 %")
     assert block["history"][0]["bar"] == block["history"][0]["mark"] == 100
+
+
+def test_exposure_is_that_of_the_primary_metrics_places(complete: Path) -> None:
+    """Lists hold ten places, the primary metric looks at five."""
+    found = results.load(complete)
+    table = report.build(found, None, replace(declared(found, {}), primary="recall@5"))
+    page = content(found, table)
+    block = page["exposure"][0]
+    records = [r for r in found.records if (r.dataset, r.backbone, r.method) == ("beauty", "tiger", "dpo")]
+    five = [lists.exposure(5).groups for r in records if (lists := found.lists(r)) is not None]
+    shares = np.mean([groups / groups.sum() for groups in five], axis=0)
+    row = next(r for r in block["rows"] if r["label"] == "dpo")
+    assert (block["k"], [g["text"] for g in row["groups"]]) == (5, [f"{100 * s:.1f} %" for s in shares])
+    text = Markup(html(found, table)).text
+    assert "the group's share of the first 5 places of all lists, the depth of recall@5" in text
+    assert "beauty · tiger top 5, tallest bar" in text
+
+
+def test_a_row_that_recommends_nothing_is_named(page_folder: Path) -> None:
+    for seed in (42, 43, 44):
+        (page_folder / f"cells/beauty/tiger/sft/seed-{seed}/titles.parquet").write_bytes(b"")
+    block = data_of(page_folder)["exposure"][0]
+    assert (block["without"], "sft" in [r["label"] for r in block["rows"]]) == (["sft"], False)
+    assert "Without recommendations of the catalogue's items: sft." in Markup(page_of(page_folder)).text
 
 
 def test_curves(page_folder: Path) -> None:
@@ -228,28 +267,6 @@ def test_thinning_keeps_both_ends_and_order(n: int) -> None:
     assert (kept.step[0], kept.step[-1]) == (0, n - 1)
     assert (np.diff(kept.step) > 0).all()
     assert (kept.value == kept.step**2).all()
-
-
-def test_front_by_hand() -> None:
-    # Higher y and lower x is better: c is beaten by a, d equals b, e has no value.
-    points: list[Point | None] = [(0.2, 0.5), (0.4, 0.9), (0.3, 0.4), (0.4, 0.9), None, (0.9, 0.9)]
-    assert front(points, ("lower", "higher")) == [0, 1, 3]
-    assert front(points, ("higher", "higher")) == [5]
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12),
-    st.sampled_from(list(product(("higher", "lower"), repeat=2))),
-)
-def test_front_against_the_definition(points: list[tuple[int, int]], better: tuple[Better, Better]) -> None:
-    def beats(a: tuple[int, int], b: tuple[int, int]) -> bool:
-        gains = [(p - q) * (1 if way == "higher" else -1) for p, q, way in zip(a, b, better, strict=True)]
-        return min(gains) >= 0 and max(gains) > 0
-
-    expected = {i for i, p in enumerate(points) if not any(beats(q, p) for q in points)}
-    found = front([(float(x), float(y)) for x, y in points], better)
-    assert set(found) == expected
-    assert len(found) == len(expected)
 
 
 def test_users_are_picked_by_disagreement_and_at_random() -> None:
@@ -303,6 +320,64 @@ def test_published_numbers_stand_beside_ours(page_folder: Path) -> None:
     text = Markup(page_of(page_folder, published=published)).text
     assert "<i>other</i> size." in text
     assert "Without a published counterpart: dpo." in text
+
+
+def ordered() -> Order:
+    """Ours: dpo, sft, ppo; the paper's: sft, dpo, ppo."""
+    facts = {
+        row: Fact("flower", "table-4", "beauty", "tiger", name, "ndcg@10", value, False, 0.00005)
+        for row, name, value in (("dpo", "DPO", 0.25), ("sft", "sft", 0.5), ("ppo", "ppo", 0.125))
+    }
+    ranked = tuple(
+        Ranked(row, facts[row], mean, place, published)
+        for row, mean, place, published in (("dpo", 0.75, 1, 2), ("sft", 0.5, 2, 1), ("ppo", 0.25, 3, 3))
+    )
+    known, swaps = Agreement(1 / 3, -0.5, 0.9, 1.0, 3), (Swap("dpo", "sft", True),)
+    return Order("beauty · tiger", "ndcg@10", ranked, (42, 43), known, "users and seeds", swaps, ("dpo-2",), "")
+
+
+def test_our_order_stands_beside_the_papers(page_folder: Path) -> None:
+    bare = Order("yelp · tiger", "", (), (), None, "", (), (), "No row and column of this block are published.")
+    orders = json.loads(json.dumps(as_dicts([ordered(), bare])))
+    page = page_of(page_folder, orders=orders)
+    text = Markup(page).text
+    assert sentence(ordered()) == "ndcg@10: tau .33 [-.50, .90] over 3 methods, p = 1.000; 2 seeds."
+    assert sentence(ordered()) in text
+    lines = "1. dpo 0.7500 1. sft 0.5000 2. sft 0.5000 2. dpo (DPO) 0.2500 3. ppo 0.2500 3. ppo 0.1250"
+    assert f"ours value Flower value {lines}" in text
+    assert "over our users and seeds" in text
+    assert "closer to the same published one: dpo-2." in text
+    assert bare.remark not in text
+    assert 'href="#published"' in page
+    assert "The papers' values beside ours" not in text
+
+
+def test_nothing_published_is_no_section(page_folder: Path) -> None:
+    nothing = {"sections": [{"title": "beauty · tiger", "lines": [], "rest": ["sft"]}]}
+    bare = replace(ordered(), ranked=(), agreement=None, swaps=(), twice=(), remark="No row.")
+    page = page_of(page_folder, published=nothing, orders=as_dicts([bare]))
+    assert "Beside the published numbers" not in page
+    assert "#published" not in page
+
+
+def test_the_comparison_stands_beside_the_primary_metric(page_folder: Path) -> None:
+    found = results.load(page_folder)
+    page = html(found, report.build(found))
+    head = page.split('<table class="board"')[1].split("</thead>")[0]
+    order = re.findall(r">(recall@10 ↑|ndcg@10 ↑|Δ ndcg@10 [^<]*|p|verdict|dgu@10 ↓|users won[^<]*)</button>", head)
+    assert [o.split(" ")[0] for o in order] == ["recall@10", "ndcg@10", "Δ", "p", "verdict", "dgu@10", "users"]
+    other = html(found, report.build(found, ["recall@10", "dgu@10"]))
+    head = other.split('<table class="board"')[1].split("</thead>")[0]
+    order = re.findall(r">(recall@10 ↑|Δ ndcg@10 [^<]*|p|verdict|dgu@10 ↓|users won[^<]*)</button>", head)
+    assert [o.split(" ")[0] for o in order] == ["recall@10", "dgu@10", "Δ", "p", "verdict", "users"]
+    for text in (page, other):
+        body = text.split('<table class="board"')[1].split("</table>")[0]
+        heads, *rows = body.split("</tr>")[:-1]
+        assert {len(re.findall("<t[hd] ", row)) for row in rows} == {len(re.findall("<th ", heads))}
+
+
+def test_what_opens_is_said(page_folder: Path) -> None:
+    assert "Every number of the leaderboards opens where it comes from" in Markup(page_of(page_folder)).text
 
 
 @pytest.mark.slow
