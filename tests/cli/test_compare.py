@@ -260,7 +260,7 @@ def test_folders_with_other_metrics_are_compared_on_the_common_ones(
     for seed in SEEDS:
         cell(other, "tiger", "dpo", seed, metrics={"recall@4": 0.5, "ndcg@4": 0.25, "gini@4": 0.1})
     text = told(toys, f"{other}:dpo", "dpo")
-    assert f"A = dpo of {other}, B = dpo of {toys}" in text
+    assert f"A=dpoof{other},B=dpoof{toys}" in text.replace(" ", "")  # long paths are broken into lines
     assert "Left out, as not both rows have them: gini@4, dgu@4, coverage@4." in text
     (block,) = json.loads(ask(toys, "sft", f"{other}:dpo", "--json").output)["blocks"]
     assert [line["metric"] for line in block["lines"]] == ["recall@4", "ndcg@4"]
