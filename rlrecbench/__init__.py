@@ -22,6 +22,8 @@ def run(
     results: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    ray: str | None = None,
+    track: "Sequence[str]" = (),
     quiet: bool = False,
 ) -> "Results":
     """Run a suite, or go on with it, and return its records.
@@ -30,8 +32,10 @@ def run(
         suite: A suite file, or the name of a built-in suite.
         set: Changes by dotted key, such as ``{"seeds": [42], "train.epochs": 1}``.
         results: Results folder; by default ``results/<suite name>``.
-        workers: Processes.
+        workers: How many stages at once.
         device: "auto", "cpu" or "cuda".
+        ray: Address of a Ray cluster, as for ``--ray``; None: processes on this machine.
+        track: Trackers that follow every training: "tensorboard", "wandb", "mlflow".
         quiet: Show no progress.
 
     Raises:
@@ -45,9 +49,10 @@ def run(
 
     sets = tuple(f"{key}={json.dumps(value)}" for key, value in (set or {}).items())
     folder = Path(results) if results is not None else None
-    done = runner.run(
-        str(suite), runner.Options(results=folder, sets=sets, workers=workers, device=device, quiet=quiet)
+    options = runner.Options(
+        results=folder, sets=sets, workers=workers, device=device, ray=ray, track=tuple(track), quiet=quiet
     )
+    done = runner.run(str(suite), options)
     if done.failures or done.results is None:
         names = ", ".join(done.failures) or "all"
         raise CellsFailedError(f"cells failed: {names}; see {done.folder / 'failures.json'}")

@@ -19,6 +19,7 @@ from rlrecbench.method import (
 )
 from rlrecbench.policy.base import Policy
 from rlrecbench.policy.free import beam_free
+from rlrecbench.policy.score import score
 from rlrecbench.policy.search import Assistant, Found, rank_items
 from rlrecbench.rewards import RewardNames, needs_of, reward, rewards, total_reward
 
@@ -52,5 +53,6 @@ __all__ = [
     "rank_items",
     "reward",
     "rewards",
+    "score",
     "total_reward",
 ]

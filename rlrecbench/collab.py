@@ -11,6 +11,7 @@ RecBole's item 0 is padding, so its item ``i + 1`` is our item ``i``; that is th
 
 import copy
 import json
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from rlrecbench import checkpoint
 from rlrecbench.config import Count, Positive, Share
 from rlrecbench.data.frame import PARTS, Dataset, Examples, Part
 from rlrecbench.errors import BenchError, DataError
@@ -35,6 +37,7 @@ Fields = dict[str, Tensor]
 Loss = Literal["bce", "bpr", "ce"]
 
 _FILE = "collab.safetensors"
+_CHECKPOINT_S = 60.0  # between checkpoints, which are made after whole epochs
 _SEQUENCE, _LENGTH, _ITEM, _NEGATIVE = "item_id_list", "item_length", "item_id", "neg_item_id"
 
 
@@ -81,7 +84,7 @@ def train(
     report: Report,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Train SASRec on the training pairs and write what :class:`Collab` reads.
+    """Train SASRec on the training pairs, or go on with it, and write what :class:`Collab` reads.
 
     The epoch with the best ndcg@10 on validation is kept. Written: ``collab.safetensors`` (item embeddings
     and the user state of every row of every part) and ``history.json`` (loss and validation per epoch).
@@ -90,7 +93,7 @@ def train(
         dataset: The data; only ``dataset.train`` is learned from.
         settings: The model and its budget.
         seed: Root seed; the same seed gives the same bytes on the same machine.
-        folder: Where to write.
+        folder: Where to write, and where checkpoints are kept.
         report: Receives progress in epochs.
         device: Where to compute.
 
@@ -109,7 +112,7 @@ def train(
         torch.manual_seed(stream(seed, "collab", "model"))
         width = max(int(dataset.part(part).lengths.max(initial=1)) for part in PARTS)
         model = recbole_model(settings, dataset.n_items, width).to(device)
-        history = _fit(model, dataset, settings, seed, report)
+        history = _fit(model, dataset, settings, seed, folder, report)
     tensors: dict[str, Tensor] = {part: user_states(model, dataset.part(part)) for part in PARTS}
     tensors["items"] = model.item_embedding.weight.detach()[1:].cpu().clone()
     save_file(tensors, folder / _FILE)
@@ -219,15 +222,23 @@ class _Items:
         return self.count
 
 
-def _fit(model: Any, dataset: Dataset, settings: SASRec, seed: int, report: Report) -> dict[str, Any]:
-    """Train; leave the best epoch's weights in the model and return the record of training."""
+def _fit(model: Any, dataset: Dataset, settings: SASRec, seed: int, folder: Path, report: Report) -> dict[str, Any]:
+    """Train from the last checkpoint on; leave the best epoch's weights in the model, return the record of training."""
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
     pairs = Pairs(dataset.train, dataset.n_items)
     count = min(settings.valid_rows, len(dataset.valid))
     valid_rows = np.linspace(0, len(dataset.valid) - 1, count).astype(np.int64)
     epochs: list[dict[str, float]] = []
     best, kept, note = 0, copy.deepcopy(model.state_dict()), ""
-    for epoch in range(settings.epochs):
+    if (found := checkpoint.load(folder)) is not None:
+        epochs, best, kept = found.record["epochs"], found.record["best"], found.tensors["best"]
+        model.load_state_dict(found.tensors["model"])
+        checkpoint.restore(optimizer, found.tensors["optimizer"])
+        _restore_random(found.tensors["random"], model.item_embedding.weight.device)
+    saved = time.perf_counter()
+    for epoch in range(len(epochs), settings.epochs):
+        if len(epochs) - best > settings.patience:
+            break
         rng = np.random.default_rng(stream(seed, "collab", "epoch", epoch))
         batches = list(shuffled(dataset.train.lengths, settings.batch_size, rng))
         losses = []
@@ -242,11 +253,28 @@ def _fit(model: Any, dataset: Dataset, settings: SASRec, seed: int, report: Repo
         note = f"loss {loss:.4f}, valid ndcg@10 {epochs[-1]['ndcg@10']:.4f}"
         if epoch == 0 or epochs[epoch]["ndcg@10"] > epochs[best]["ndcg@10"]:
             best, kept = epoch, copy.deepcopy(model.state_dict())
-        elif epoch - best >= settings.patience:
-            break
+        if time.perf_counter() - saved > _CHECKPOINT_S:
+            state = {
+                "model": model.state_dict(), "best": kept, "optimizer": checkpoint.moments(optimizer),
+                "random": _random(model.item_embedding.weight.device),
+            }  # fmt: skip
+            checkpoint.save(folder, len(epochs), state, {"epochs": epochs, "best": best})
+            saved = time.perf_counter()
     report(settings.epochs, settings.epochs, f"kept epoch {best + 1} of {len(epochs)}")
     model.load_state_dict(kept)
     return {"best_epoch": best + 1, "valid_rows": count, "epochs": epochs}
+
+
+def _random(device: torch.device) -> dict[str, Tensor]:
+    """The state of the generators that a model on this device draws from."""
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **on_gpu}
+
+
+def _restore_random(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def gradient_step(model: Any, optimizer: torch.optim.Optimizer, loss: Loss, fields: Fields) -> Tensor:

@@ -9,13 +9,14 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from annotated_types import Ge, Gt, Interval
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlrecbench.errors import ConfigError
 
@@ -28,6 +29,8 @@ Weight = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_LARGEST = 100_000  # values in a YAML file, aliases written out: far above any suite, far below what fills a memory
+_SHOWN = 60  # characters of a name or value in an error
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,6 +40,10 @@ class _Loader(yaml.SafeLoader):
         """Build a mapping, refusing a key that stands twice."""
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not read; write the settings out", key_node.start_mark
+                )
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool)):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
@@ -71,9 +78,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(e, 'problem', None) or 'cannot be parsed'}") from e
-    except RecursionError as e:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply") from e
+        raise ConfigError(f"{path}{place}: not valid YAML: {_problem(e)}") from e
     if data is None:
         raise ConfigError(f"{path}: the file is empty; a suite needs at least name, datasets and methods")
     if not isinstance(data, dict):
@@ -88,9 +93,41 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: The text is not YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except ValueError as e:  # a date such as 2024-99-99
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        _written_out(value, {})
+        json.dumps(value, default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        raise yaml.YAMLError("it holds half a character (a lone surrogate)") from e
+    except ValueError as e:  # a date such as 2024-99-99, a number of 5000 digits
         raise yaml.YAMLError(str(e)) from e
+    except RecursionError as e:
+        raise yaml.YAMLError("it is nested too deeply, or holds itself") from e
+    return value
+
+
+def _written_out(value: Any, sizes: dict[int, int]) -> int:
+    """Count the values inside a value; aliases let a short file stand for more than any memory holds.
+
+    Raises:
+        yaml.YAMLError: There are too many.
+        RecursionError: It holds itself.
+    """
+    if not isinstance(value, (dict, list, set)):
+        return 1
+    if id(value) not in sizes:
+        inside = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_written_out(v, sizes) for v in inside)
+        if sizes[id(value)] > _LARGEST:
+            raise yaml.YAMLError(f"it stands for more than {_LARGEST:,} values, its aliases (*name) written out")
+    return sizes[id(value)]
+
+
+def _problem(e: yaml.YAMLError) -> str:
+    """What a YAML error says, in one line."""
+    if isinstance(e, yaml.reader.ReaderError):
+        return f"the character #x{e.character:04x} is not allowed in a YAML file"
+    said: str = getattr(e, "problem", None) or str(e)
+    return said.partition("\n")[0] or "it cannot be parsed"
 
 
 def build(cls: type[T], data: Any, where: str) -> T:
@@ -107,17 +144,23 @@ def build(cls: type[T], data: Any, where: str) -> T:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected a mapping of settings, found {_shown(data)}")
-    if not hasattr(cls, "__pydantic_config__"):
-        cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+        raise ConfigError(f"{where}: expected a mapping of settings, found {shown(data)}")
     try:
-        text = json.dumps(data, default=str)
-        return TypeAdapter(cls).validate_json(text)
+        made: T = _schema(cls).validate_json(json.dumps(data, default=str))  # type: ignore[arg-type]  # is hashable
+        return made
     except ValidationError as e:
         raise ConfigError("; ".join(_sentence(cls, data, error, where) for error in e.errors()[:3])) from e
-    except (TypeError, ValueError, RecursionError, PydanticUserError) as e:
+    except Exception as e:  # whatever the checks of a plug-in's class raise
         first = str(e).partition("\n")[0]
-        raise ConfigError(f"{where}: {first}") from e
+        raise ConfigError(f"{where}: {type(e).__name__}: {first}") from e
+
+
+@lru_cache(maxsize=512)
+def _schema(cls: type[Any]) -> TypeAdapter[Any]:
+    """The validator of a dataclass; making one takes a hundred times longer than using it."""
+    if not hasattr(cls, "__pydantic_config__"):
+        cls.__pydantic_config__ = STRICT
+    return TypeAdapter(cls)
 
 
 def _sentence(cls: type[Any], data: Any, error: Any, where: str) -> str:
@@ -133,12 +176,12 @@ def _sentence(cls: type[Any], data: Any, error: Any, where: str) -> str:
         names = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
         return f"{full}: unknown setting; {nearest(str(error['loc'][-1]), names, 'allowed')}"
     if kind == "union_tag_not_found":
-        return f"{full}.kind: say which, found {_shown(value)}"
+        return f"{full}.kind: say which, found {shown(value)}"
     if kind in ("missing", "missing_argument"):
         return f"{full}: this setting is missing"
     message = error["msg"]
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    return f"{full}: {message}, found {_shown(value)}"
+    return f"{full}: {message}, found {shown(value)}"
 
 
 def _place(cls: type[Any], data: Any, loc: tuple[int | str, ...]) -> tuple[str, Any]:
@@ -149,7 +192,7 @@ def _place(cls: type[Any], data: Any, loc: tuple[int | str, ...]) -> tuple[str, 
         named = dataclasses.is_dataclass(owner) and part in {f.name for f in dataclasses.fields(owner)}
         if not inside and not named:
             continue  # a branch of a union, not a place in the file
-        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+        place += f"[{part}]" if isinstance(part, int) else f".{short(part)}"
         here = here[part] if inside else None
         if i + 1 < len(loc):
             owner = _field_class(owner, part, here)
@@ -177,9 +220,14 @@ def nearest(name: str, names: Sequence[str], otherwise: str = "known") -> str:
     return f"did you mean {near[0]!r}?" if near else f"{otherwise}: {', '.join(names) or 'none'}"
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) < 60 else text[:57] + "..."
+def shown(value: Any) -> str:
+    """Write a value for an error: as JSON, cut where it is long."""
+    return short(json.dumps(value, default=str))
+
+
+def short(text: str) -> str:
+    """Cut a text that is too long for an error."""
+    return text if len(text) < _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,12 @@ class StoreError(BenchError):
     """The store or a results folder cannot be read or written, or belongs to something else."""
 
 
+class ClusterLostError(BenchError):
+    """All machines that computed are gone; nothing is wrong with the request."""
+
+    exit_status = 1
+
+
 class CellsFailedError(BenchError):
     """Some cells failed; the others are done and the table is written."""
 

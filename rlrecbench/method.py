@@ -241,7 +241,7 @@ class FineTune(Ranker):
 
     @property
     def rollouts(self) -> bool:
-        """Candidates are the policy's own, so the target and the history may be among them.
+        """A model draws the candidates, the policy or a teacher: the target and the history may be among them.
 
         Otherwise the target may stand in column 0 only, and neither its leaf nor the history in any other.
         """

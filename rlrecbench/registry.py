@@ -27,7 +27,9 @@ from typing import Any, Generic, TypeVar
 from rlrecbench.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+NAMES = "lower-case letters, digits, '.', '_' and '-', 100 at most, beginning with a letter or digit"
+_PLUGIN = "rlrecbench_plugin_"  # what the module of a plug-in file is called, before its own name
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")  # safe as a folder's name on every system
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Entry(Generic[T]):
         return (inspect.getdoc(self.value) or "").partition("\n")[0]
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text may name something that becomes a folder."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Registry(Generic[T]):
     """Names of one kind."""
 
@@ -65,11 +72,8 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: The name has characters that could not be a folder's name, or is taken by another file.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{self.kind} name {name!r}: allowed are lower-case letters, digits, '.', '_' and '-', "
-                "beginning with a letter or digit"
-            )
+        if not isinstance(name, str) or not is_name(name):
+            raise ConfigError(f"{self.kind} name {name!r}: allowed are {NAMES}")
 
         def add(value: T) -> T:
             origin = _origin(value)
@@ -137,10 +141,13 @@ def load_file(path: Path) -> None:
     Raises:
         ConfigError: The file is missing or fails to import.
     """
-    path = path.resolve()
-    if not path.is_file():
+    try:
+        path, there = path.resolve(), path.is_file()
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"plug-in file {str(path)!r} cannot be looked for: {e}") from e
+    if not there:
         raise ConfigError(f"plug-in file {path} does not exist; a suite's plugins are relative to the suite file")
-    name = f"rlrecbench_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_PLUGIN}{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -150,20 +157,39 @@ def load_file(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except ConfigError:
-        del sys.modules[name]
-        raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         del sys.modules[name]
         frames = traceback.extract_tb(e.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), getattr(e, "lineno", 1))
-        raise ConfigError(f"plug-in file {path}, line {line}: {type(e).__name__}: {e}") from e
+        raise ConfigError(f"plug-in file {path}, line {line}: {_first_line(e)}") from e
+
+
+def loaded_files() -> list[Path]:
+    """The plug-in files that this process has imported, in that order."""
+    return [Path(m.__file__ or "") for n, m in sys.modules.items() if n.startswith(_PLUGIN)]
 
 
 def load_entry_points() -> None:
-    """Import the plug-ins of installed distributions (entry points ``rlrecbench.plugins``)."""
+    """Import the plug-ins of installed distributions (entry points ``rlrecbench.plugins``).
+
+    Raises:
+        ConfigError: One fails to import.
+    """
     for point in importlib.metadata.entry_points(group="rlrecbench.plugins"):
-        point.load()
+        try:
+            point.load()
+        except (Exception, SystemExit) as e:
+            package = point.dist.name if point.dist is not None else point.value
+            raise ConfigError(
+                f"plug-in {point.name!r} of the installed package {package} cannot be imported: {_first_line(e)}; "
+                f"repair it, or pip uninstall {package}"
+            ) from e
+
+
+def _first_line(e: BaseException) -> str:
+    """An error in one line; our own sentences stand for themselves."""
+    first = next(iter(str(e).splitlines()), "")
+    return first if isinstance(e, ConfigError) else f"{type(e).__name__}: {first}".removesuffix(": ")
 
 
 def field_notes(cls: type[Any]) -> dict[str, str]:

@@ -17,11 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlrecbench import registry
 from rlrecbench.config import build
 from rlrecbench.data.frame import Dataset, Ints
 from rlrecbench.errors import BenchError, DataError
 from rlrecbench.metrics.reference import Floats
-from rlrecbench.store import Report, Stage, Store, stage
+from rlrecbench.store import Report, Stage, Store, from_json, stage, to_json
 
 Json = dict[str, Any]
 _SCORES_AT_ONCE = 2**24  # collaborative scores in memory, 64 MiB
@@ -67,6 +68,8 @@ class Collaborate(Stage):
     """Train the collaborative model."""
 
     name: ClassVar[str] = "collab"
+    resumable: ClassVar[bool] = True
+    scratch: ClassVar[tuple[str, ...]] = ("checkpoint*",)
     free: ClassVar[frozenset[str]] = frozenset({"device"})
 
     data: Prepare
@@ -214,9 +217,12 @@ class Train(Stage):
     """Fine-tune a backbone with a method, from its untrained weights or from another training."""
 
     name: ClassVar[str] = "train"
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
-    scratch: ClassVar[tuple[str, ...]] = ("checkpoint*", "draws-*", "reference-*")
-    free: ClassVar[frozenset[str]] = frozenset({"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch"})
+    scratch: ClassVar[tuple[str, ...]] = ("checkpoint*", "draws-*", "reference-*", "part-*")
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"title", "device", "micro_batch", "checkpoint_minutes", "rank_batch", "processes", "tracking"}
+    )
     young: ClassVar[frozenset[str]] = frozenset({"length_penalty"})
 
     data: Prepare
@@ -239,6 +245,8 @@ class Train(Stage):
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
     rank_batch: int = 128
+    processes: int = 1
+    tracking: Json | None = None  # trackers, their folder, and the names of suite and run
 
     @property
     def label(self) -> str:
@@ -261,6 +269,17 @@ class Train(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """Train and write the selected weights, the log and the cost."""
+        if self.processes == 1:
+            return self.train(folder, store, report)
+        from rlrecbench.train.processes import launch
+
+        plugins = [str(p) for p in registry.loaded_files()]
+        order = {"stage": to_json(self), "folder": str(folder), "store": str(store.root), "plugins": plugins}
+        launch(f"{__name__}:train_together", order, self.processes, self.device, report)
+
+    def train(self, folder: Path, store: Store, report: Report) -> None:
+        """Train in this process, alone or as one of several; only the first writes."""
+        from accelerate import PartialState
         from safetensors.torch import save_file
 
         from rlrecbench.device import enough_memory
@@ -288,9 +307,12 @@ class Train(Stage):
             micro_batch=self.micro_batch,
             checkpoint_minutes=self.checkpoint_minutes,
             rank_batch=self.rank_batch,
+            tracking=self._tracking(),
         )
         with enough_memory(self._advice(job.budget.batch_size)):
             outcome = train(job, report)
+        if not PartialState().is_main_process:
+            return
         weights = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("policy.")}
         heads = {k.partition(".")[2]: v for k, v in outcome.weights.items() if k.startswith("heads.")}
         put(policy, weights)
@@ -308,6 +330,31 @@ class Train(Stage):
             **{"valid_logp" if data.protocol == "distribution" else "valid_ndcg10": outcome.best},
             best_step=outcome.best_step,
             stopped_early=outcome.stopped_early,
+            **({"processes": self.processes} if self.processes > 1 else {}),
+        )
+
+    def _tracking(self) -> Any:
+        from rlrecbench.train.tracking import Tracking
+
+        if self.tracking is None:
+            return None
+        settings = {
+            "dataset": self.data.dataset,
+            "data": self.data.options,
+            "backbone": {"name": self.backbone, **self.backbone_settings},
+            "identifiers": self.ids.settings,
+            "method": {"name": self.method, **self.settings},
+            "train": self.budget,
+            "beams": self.beams,
+            "seed": self.seed,
+            "key": self.key,
+        }
+        return Tracking(
+            trackers=tuple(self.tracking["trackers"]),
+            folder=Path(self.tracking["folder"]),
+            suite=self.tracking["suite"],
+            run=self.tracking["run"],
+            settings=settings,
         )
 
     def _advice(self, batch: int) -> str:
@@ -534,6 +581,14 @@ class Score(Stage):
             listed = scores.gather(1, torch.from_numpy(ranked)[rows].clamp(min=0))
             out[rows.numpy()] = (listed - low) / (high - low).clamp(min=torch.finfo(scores.dtype).tiny)
         return out
+
+
+def train_together(order: Json, report: Report) -> None:
+    """Be one of the processes of a training; see :meth:`Train.run` for the order."""
+    registry.load([Path(p) for p in order["plugins"]])
+    made = from_json(order["stage"])
+    assert isinstance(made, Train)  # noqa: S101 - Train.run wrote it
+    made.train(Path(order["folder"]), Store(Path(order["store"])), report)
 
 
 class Memory:

@@ -14,10 +14,10 @@ import yaml
 from rlrecbench import registry
 from rlrecbench.backbones import Backbone, backbones
 from rlrecbench.collab import SASRec
-from rlrecbench.config import Count, Positive, Weight, build, nearest, parse_yaml, plain, read_yaml
+from rlrecbench.config import Count, Positive, Weight, build, nearest, parse_yaml, plain, read_yaml, short, shown
 from rlrecbench.data.datasets import checksum, locate, spec_of
 from rlrecbench.data.prepare import DataOptions
-from rlrecbench.errors import BenchError, ConfigError, UnknownNameError
+from rlrecbench.errors import BenchError, ConfigError, DataError, UnknownNameError
 from rlrecbench.identifiers import (
     AnyIds,
     FileIds,
@@ -51,6 +51,7 @@ class Pace:
 
     micro_batch: Count | None = None  # prompts per forward pass; none: the whole batch
     checkpoint_minutes: Positive = 5.0  # minutes between checkpoints
+    processes: Count = 1  # that train one cell together, each on a GPU of its own, or on its share of the cores
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def find(suite: str) -> Path:
     path = Path(suite)
     if path.suffix in (".yaml", ".yml") or path.exists():
         if not path.is_file():
-            raise ConfigError(f"suite file {suite} does not exist; built-in suites: {', '.join(builtin())}")
+            what = "is a folder, not a suite file" if path.is_dir() else "does not exist"
+            raise ConfigError(f"suite file {suite or repr(suite)} {what}; built-in suites: {', '.join(builtin())}")
         return path
     folder = Path(rlrecbench.suites.__path__[0])
     if suite in builtin():
@@ -201,10 +203,10 @@ def load(path: Path, sets: Sequence[str] = ()) -> Suite:
         _set(raw, change)
     where = str(path)
     top = build(_Top, raw, where)
-    if not registry._NAME.fullmatch(top.name):
-        raise ConfigError(f"{where}: name: {top.name!r} must be lower-case letters, digits, '.', '_' and '-'")
+    if not registry.is_name(top.name):
+        raise ConfigError(f"{where}: name: {shown(top.name)} must be {registry.NAMES}")
+    registry.load([path.parent / p for p in top.plugins])
     plugins = tuple((path.parent / p).resolve() for p in top.plugins)
-    registry.load(plugins)
     if not top.seeds or len(set(top.seeds)) < len(top.seeds) or min(top.seeds) < 0:
         raise ConfigError(f"{where}: seeds: give at least one, each >= 0 and only once, found {list(top.seeds)}")
     train = dict(top.train)
@@ -230,7 +232,14 @@ def load(path: Path, sets: Sequence[str] = ()) -> Suite:
     return suite
 
 
-def expand(suite: Suite, dirs: Sequence[Path], *, device: str = "auto", limit_users: int | None = None) -> list[Cell]:
+def expand(
+    suite: Suite,
+    dirs: Sequence[Path],
+    *,
+    device: str = "auto",
+    limit_users: int | None = None,
+    tracking: Json | None = None,
+) -> list[Cell]:
     """Expand a suite into cells; data files are read for their checksums.
 
     Args:
@@ -238,22 +247,32 @@ def expand(suite: Suite, dirs: Sequence[Path], *, device: str = "auto", limit_us
         dirs: Where data sets are looked for.
         device: "auto", "cpu" or "cuda".
         limit_users: Rank and score only the first test rows.
+        tracking: ``trackers`` that follow every training, and their ``folder``; None: none.
 
     Raises:
         DataError: A data set is missing.
     """
-    return [cell for d in suite.datasets for cell in _Expansion(suite, d, dirs, device, limit_users).cells()]
+    return [cell for d in suite.datasets for cell in _Expansion(suite, d, dirs, device, limit_users, tracking).cells()]
 
 
 class _Expansion:
     """The stages of one data set."""
 
     def __init__(
-        self, suite: Suite, dataset: Entry, dirs: Sequence[Path], device: str, limit_users: int | None
+        self,
+        suite: Suite,
+        dataset: Entry,
+        dirs: Sequence[Path],
+        device: str,
+        limit_users: int | None,
+        tracking: Json | None,
     ) -> None:
         self.suite, self.dataset, self.dirs = suite, dataset, tuple(str(d.resolve()) for d in dirs)
-        self.device, self.limit_users = device, limit_users
-        folder = locate(dataset.name, dirs)
+        self.device, self.limit_users, self.tracking = device, limit_users, tracking
+        try:
+            folder = locate(dataset.name, dirs)
+        except BenchError as e:
+            raise DataError(f"{dataset.where}: {e}") from e
         options = plain(build(DataOptions, dataset.settings, dataset.where))
         options["max_history"] = options["max_history"] or spec_of(dataset.name, dirs).max_history
         self.data = Prepare(dataset.name, options, checksum(dataset.name, folder), self.dirs)
@@ -325,7 +344,12 @@ class _Expansion:
             micro_batch=self.suite.pace.micro_batch,
             checkpoint_minutes=self.suite.pace.checkpoint_minutes,
             rank_batch=self.suite.rank.batch,
+            processes=self.suite.pace.processes,
+            tracking=self._tracking(f"{self.dataset.label}/{backbone.label}/{entry.label}/seed-{seed}"),
         )
+
+    def _tracking(self, run: str) -> Json | None:
+        return None if self.tracking is None else {**self.tracking, "suite": self.suite.name, "run": run}
 
     def _ids(self, spec: Backbone) -> Identify:
         ids, place, source, text, collab = spec.ids, "", "", None, None
@@ -410,11 +434,13 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     for rule in only:
         key, equals, values = rule.partition("=")
         if key not in keys or not equals or not values:
-            raise ConfigError(f"--only {rule}: write key=value[,value], with key one of {', '.join(keys)}")
+            raise ConfigError(f"--only {short(rule)}: write key=value[,value], with key one of {', '.join(keys)}")
         known = sorted({str(getattr(c, key)) for c in cells})
         for value in values.split(","):
             if value not in known:
-                raise UnknownNameError(f"--only {rule}: the suite has no {key} {value!r}; {nearest(value, known)}")
+                raise UnknownNameError(
+                    f"--only {short(rule)}: the suite has no {key} {value!r}; {nearest(value, known)}"
+                )
         kept = [c for c in kept if str(getattr(c, key)) in values.split(",")]
     return kept
 
@@ -429,17 +455,19 @@ def _entries(items: Sequence[Any], where: str) -> tuple[Entry, ...]:
         elif isinstance(item, dict) and len(item) == 1:
             name, settings = next(iter(item.items()))
         else:
-            raise ConfigError(f"{place}: write a name, or 'name: {{setting: value}}', found {item!r}")
+            raise ConfigError(f"{place}: write a name, or 'name: {{setting: value}}', found {shown(item)}")
         settings = {} if settings is None else settings
         if not isinstance(settings, dict):
-            raise ConfigError(f"{place}: the settings of {name!r} must be a mapping, found {settings!r}")
+            raise ConfigError(
+                f"{place}: the settings of {short(repr(name))} must be a mapping, found {shown(settings)}"
+            )
         settings = dict(settings)
         label = settings.pop("as", name)
-        if not isinstance(label, str) or not registry._NAME.fullmatch(label) or label == NO_BACKBONE:
-            raise ConfigError(f"{place}.as: {label!r} must be lower-case letters, digits, '.', '_' and '-'")
+        if not isinstance(label, str) or not registry.is_name(label) or label == NO_BACKBONE:
+            raise ConfigError(f"{place}.as: {shown(label)} must be {registry.NAMES}")
         start = settings.pop("start", None) if where.endswith("methods") else None
         if start is not None and not isinstance(start, str):
-            raise ConfigError(f"{place}.start: write a method's name or 'base', found {start!r}")
+            raise ConfigError(f"{place}.start: write a method's name or 'base', found {shown(start)}")
         if any(e.label == label for e in out):
             raise ConfigError(f"{place}: {label!r} stands twice; give one of them another name with 'as: ...'")
         out.append(Entry(str(name), label, settings, place, start))
@@ -501,7 +529,18 @@ def _check(suite: Suite) -> None:
         for dataset in suite.datasets:
             for backbone in known["backbone"] if methods[entry.name].generative else [NO_BACKBONE]:
                 for seed in suite.seeds:
-                    resolve(suite, entry, dataset.label, str(backbone), seed)
+                    _, budget = resolve(suite, entry, dataset.label, str(backbone), seed)
+                    _check_processes(suite, entry, budget)
+
+
+def _check_processes(suite: Suite, entry: Entry, budget: Json) -> None:
+    """Refuse more processes than prompts in a batch."""
+    processes, prompts = suite.pace.processes, budget["batch_size"]
+    if processes > prompts and methods[entry.name].generative:
+        raise ConfigError(
+            f"{suite.path}: train.processes: {processes} processes cannot share the {prompts} prompts in a batch of "
+            f"{entry.label!r}; lower it to {prompts}, or raise batch_size"
+        )
 
 
 def _check_rows(suite: Suite) -> None:
@@ -583,11 +622,11 @@ def _set(raw: Json, change: str) -> None:
     """Apply ``a.b.c=value`` to parsed YAML; in a list, a part is the label or name of an entry."""
     key, equals, text = change.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {change}: write key=value, such as train.epochs=1 or seeds=[42]")
+        raise ConfigError(f"--set {short(change)}: write key=value, such as train.epochs=1 or seeds=[42]")
     try:
         value = parse_yaml(text)
     except yaml.YAMLError as e:
-        raise ConfigError(f"--set {change}: the value is not valid YAML") from e
+        raise ConfigError(f"--set {short(change)}: the value is not valid YAML") from e
     here: Any = raw
     parts = key.split(".")
     for i, part in enumerate(parts):
@@ -595,16 +634,16 @@ def _set(raw: Json, change: str) -> None:
         if isinstance(here, list):
             here = _entry_settings(here, part, change)
             if last:
-                raise ConfigError(f"--set {change}: name the setting of {part!r}, such as {key}.lr=1e-4")
+                raise ConfigError(f"--set {short(change)}: name the setting of {part!r}, such as {key}.lr=1e-4")
         elif isinstance(here, dict):
             if last:
                 here[part] = value
             else:
-                here = here.setdefault(part, {})
-                if here is None:
-                    here = raw[part] = {}
+                if here.get(part) is None:
+                    here[part] = {}
+                here = here[part]
         else:
-            raise ConfigError(f"--set {change}: {'.'.join(parts[:i])} holds a single value, not settings")
+            raise ConfigError(f"--set {short(change)}: {'.'.join(parts[:i])} holds a single value, not settings")
 
 
 def _entry_settings(items: list[Any], name: str, change: str) -> Json:
@@ -616,4 +655,4 @@ def _entry_settings(items: list[Any], name: str, change: str) -> Json:
             fresh = copy.deepcopy(dict(settings)) if isinstance(settings, Mapping) else {}
             items[i] = {own: fresh}
             return fresh
-    raise ConfigError(f"--set {change}: the list has no entry {name!r}")
+    raise ConfigError(f"--set {short(change)}: the list has no entry {name!r}")

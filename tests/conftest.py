@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ours", deadline=None)  # a loaded machine is slow, not wrong
+settings.load_profile("ours")
 
 
 def _shared() -> Path:

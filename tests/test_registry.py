@@ -82,6 +82,11 @@ def test_a_broken_plugin_names_file_line_and_reason(tmp_path: Path) -> None:
         registry.load_file(tmp_path / "absent.py")
 
 
+def test_a_plugin_path_that_no_system_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"plug-in file 'a\\x00b' cannot be looked for"):
+        registry.load_file(Path("a\0b"))
+
+
 def test_field_notes_are_the_trailing_comments() -> None:
     @dataclass(frozen=True)
     class Settings:

@@ -1,5 +1,6 @@
 """Stages: identity, publication by one rename, locks, rebuilding from JSON."""
 
+import errno
 import multiprocessing
 import os
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 from rlrecbench.errors import StoreError
 from rlrecbench.store import Report, Stage, Store, closure, from_json, stage, to_json, write_atomic
@@ -162,3 +164,32 @@ class Offline(Stage):
 def test_a_librarys_error_is_not_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"^cannot load the tokenizer$"):
         Store(tmp_path / "store").ensure(Offline())
+
+
+@stage
+@dataclass(frozen=True)
+class Elsewhere(Stage):
+    """Fail at a file of the user's that may not be read, or at one of the stage's own."""
+
+    name: ClassVar[str] = "test-elsewhere"
+    inside: bool = False
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Fail."""
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder / "x" if self.inside else "/models/qwen"))
+
+
+def test_a_file_elsewhere_that_may_not_be_read_is_not_the_stores_fault(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="/models/qwen"):
+        Store(tmp_path / "store").ensure(Elsewhere())
+    with pytest.raises(StoreError, match="store cannot be written: Permission denied"):
+        Store(tmp_path / "store").ensure(Elsewhere(inside=True))
+
+
+def test_a_stage_says_what_computed_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.ensure(Number(1))
+    found = store.record(Number(1))["origin"]
+    assert found["device"].startswith("cpu (")
+    assert found["versions"]["torch"] in (torch.__version__, torch.__version__.partition("+")[0])
+    assert set(found) == {"device", "commit", "versions"}

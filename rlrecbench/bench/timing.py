@@ -1,4 +1,4 @@
-"""Two functions timed in turn."""
+"""Two functions timed in turn, and how much of the machine's speed ours reaches."""
 
 import os
 import time
@@ -8,6 +8,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rlrecbench.allocator import keep_memory
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Result:
         ratio_max: Largest of the repeats.
         repeats: Number of alternating repeats.
         equal: Both gave the same result.
+        gflop: Operations of our matrix products, in 1e9; None where torch computes none.
+        peak_share: Their speed, as a share of the matrix product's that :func:`machine` measures in float32.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Result:
     ratio_max: float
     repeats: int
     equal: bool
+    gflop: float | None = None
+    peak_share: float | None = None
 
 
 def compare(
@@ -48,6 +55,8 @@ def compare(
 ) -> Result:
     """Time two functions in turn; both must have run once before.
 
+    Ours holds memory as the workers of a run do, the reference as programs do by default.
+
     Args:
         name: Of the benchmark.
         reference: What ``theirs`` is, in words.
@@ -57,13 +66,19 @@ def compare(
         repeats: How often.
         cost: The ratio says how many times the reference's seconds ours takes, not how much faster it is.
     """
+    with FlopCounterMode(display=False) as counted:
+        ours()
     mine, other = [], []
     for _ in range(repeats):
+        keep_memory()
         mine.append(seconds(ours))
+        keep_memory(cost)  # where both are ours, both hold memory alike
         other.append(seconds(theirs))
+    keep_memory(False)
     ratios = [a / b if cost else b / a for a, b in zip(mine, other, strict=True)]
+    gflop = counted.get_total_flops() / 1e9 or None
     return Result(
-        name, median(mine), reference, median(other), median(ratios), min(ratios), max(ratios), repeats, equal
+        name, median(mine), reference, median(other), median(ratios), min(ratios), max(ratios), repeats, equal, gflop
     )
 
 

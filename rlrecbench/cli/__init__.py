@@ -1,5 +1,8 @@
 """The command line: one small file per verb; heavy imports happen inside the verbs, so ``--help`` is instant."""
 
+import os
+import re
+import signal
 import sys
 import traceback
 
@@ -38,7 +41,14 @@ for command in _VERBS:
 
 def main() -> None:
     """Run the command line; every user's mistake is one sentence and exit status 2."""
-    sys.exit(_main(sys.argv[1:]))
+    try:
+        status = _main(sys.argv[1:])
+    except KeyboardInterrupt:  # the second, while the first was being told
+        status = INTERRUPTED
+    if status in (INTERRUPTED, TERMINATED):  # a further one would only disturb the interpreter's end
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _main(arguments: list[str]) -> int:
@@ -60,6 +70,10 @@ def _main(arguments: list[str]) -> int:
         return _say(f"error: {e}", e.exit_status)
     except BrokenPipeError:
         return 0
+    except OSError as e:  # a path that is too long, a folder that may not be entered
+        if debug or e.filename is None:
+            raise
+        return _say(f"error: {os.fsdecode(e.filename)}: {e.strerror}; give another path or mend its permissions", 2)
     except BaseException as e:
         if type(e).__name__ == "Terminated":
             return _say("terminated; the state is saved, run the same command again to go on", TERMINATED)
@@ -70,5 +84,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _say(text: str, status: int) -> int:
-    click.echo(f"rlrecbench: {text}", err=True)
+    """Print one line; a word that fills the screen is cut."""
+    line = re.sub(r"\S{300,}", lambda word: f"{word[0][:100]}...", " ".join(text.split()))
+    click.echo(f"rlrecbench: {line}", err=True)
     return status

@@ -108,7 +108,7 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     names = _names(text)
-    wrong = next((n for n in names if not n.isdigit()), None)
+    wrong = next((n for n in names if not n.isdecimal()), None)
     if wrong is not None:
         raise click.UsageError(f"--seeds {text}: {wrong!r} is not a seed; write numbers separated by commas: 42,43")
     return [int(n) for n in names]

@@ -129,7 +129,7 @@ def meaning(key: str, value: Any) -> str:
     words = {
         "updates": "gradient steps per draw",
         "measure": "log-probabilities over the " + ("legal tokens" if value == "trie" else "whole vocabulary"),
-        "rollouts": "candidates are " + ("the policy's own" if value else "chosen beside the target"),
+        "rollouts": "candidates are " + ("what a model draws, whatever it is" if value else "chosen beside the target"),
         "dropout": "the policy trains with" + ("" if value else "out") + " dropout",
         "needs": "what is computed before training" if value else "nothing is computed before training",
     }

@@ -33,7 +33,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     from rlrecbench.config import plain
     from rlrecbench.execute import runner
     from rlrecbench.execute.detectable import detectable
-    from rlrecbench.execute.estimate import estimate
+    from rlrecbench.execute.estimate import duration_of, estimate
     from rlrecbench.execute.progress import duration
     from rlrecbench.store import closure
 
@@ -71,11 +71,13 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
             "" if r["done"] else duration(float(str(r["seconds"]))),
         )
     Console().print(table)
-    total = sum(costs[s.key].seconds for s in stages if not planned.store.has(s))
-    work = sum(costs[s.key].flops for s in stages if not planned.store.has(s))
+    missing = [s for s in stages if not planned.store.has(s)]
+    total, chain = (duration_of(missing, costs, n) for n in (1, max(1, len(missing))))
+    work = sum(costs[s.key].flops for s in missing)
     memory = max((costs[s.key].memory_mb for s in stages), default=0.0)
     click.echo(
         f"{len(todo)} of {len(rows)} stages to do: about {duration(total)} of one worker's time, "
+        f"no less than {duration(chain)} with many, "
         f"{work:.1e} FLOPs, {memory / 1024:.1f} GiB a worker"
     )
     Console().print(_differences(effects, planned.suite.stats))
@@ -134,13 +136,11 @@ def notes(effects: "Sequence[Detectable]", config: "StatsConfig") -> list[str]:
 def validate(suite: str, **options: Any) -> None:
     """Check a suite without training or reading data."""
     from rlrecbench import suite as suites
-    from rlrecbench.data.datasets import data_dirs, locate
+    from rlrecbench.data.datasets import data_dirs
     from rlrecbench.execute.runner import check_device
 
     checked = suites.load(suites.find(suite), options["sets"])
-    check_device(options["device"])
-    for entry in checked.datasets:
-        locate(entry.name, data_dirs(options["data_dir"]))
+    check_device(options["device"], checked.pace.processes)
     cells = suites.expand(checked, data_dirs(options["data_dir"]), limit_users=options["limit_users"])
     cells = suites.select(cells, options["only"])
     click.echo(f"{suite}: valid; {len(cells)} cells")

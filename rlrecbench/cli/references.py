@@ -109,6 +109,12 @@ REFERENCES = {
         "2024",
         "2402.03300",
     ),
+    "szegedy2016inception": Reference(
+        "Szegedy, Vanhoucke, Ioffe, Shlens and Wojna",
+        "Rethinking the Inception Architecture for Computer Vision",
+        "CVPR 2016, 2818-2826",
+        "1512.00567",
+    ),
     "wang2024letter": Reference(
         "Wang, Bao, Lin, Zhang, Li et al.",
         "Learnable Item Tokenization for Generative Recommendation",

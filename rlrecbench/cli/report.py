@@ -7,7 +7,7 @@ import click
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "formats",
@@ -15,7 +15,11 @@ import click
     multiple=True,
     help="Repeatable.  [default: md]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to instead of standard output.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to write to instead of standard output; for several RESULTS one in it for each.",
+)
 @click.option("--figures", is_flag=True, help="Draw figures too, as PDF and PNG, under --out.")
 @click.option("--metrics", default="", help="Metrics to show, separated by commas.  [default: the suite's]")
 @click.option(
@@ -39,18 +43,30 @@ import click
     help="LaTeX: datasets, ablation, aspects or starts.  [default: datasets; with --out all that apply]",
 )
 @click.option("--std/--no-std", default=True, help="LaTeX: standard deviations over seeds.  [default: --std]")
-def report(results: Path, formats: tuple[Any, ...], out: Path | None, figures: bool, metrics: str, **rest: Any) -> None:
-    """Make the tables from the records on disk, without torch."""
-    from rich.console import Console
-
+def report(results: tuple[Path, ...], out: Path | None, figures: bool, metrics: str, **options: Any) -> None:
+    """Make the tables from the records on disk, without torch; of several folders one after another."""
     from rlrecbench.errors import ConfigError
-    from rlrecbench.report import Extras, Report, write
-    from rlrecbench.results import load
 
     if figures and out is None:
         raise ConfigError("--figures writes files; say where with --out FOLDER")
-    extras = Extras(**{name: rest.pop(name) for name in ("layout", "std", "published", "order")})
     chosen = [m.strip() for m in metrics.split(",") if m.strip()]
+    names = [folder.resolve().name for folder in results]
+    if out is not None and len({*names}) < len(names):
+        raise ConfigError(f"--out: two of the folders are called {max(names, key=names.count)}; report them one by one")
+    for folder, name in zip(results, names, strict=True):
+        place = out / name if out is not None and len(results) > 1 else out
+        _report(folder, place, figures, chosen, **options)
+
+
+def _report(
+    results: Path, out: Path | None, figures: bool, chosen: list[str], formats: tuple[Any, ...], **rest: Any
+) -> None:
+    from rich.console import Console
+
+    from rlrecbench.report import Extras, Report, write
+    from rlrecbench.results import load
+
+    extras = Extras(**{name: rest.pop(name) for name in ("layout", "std", "published", "order")})
     with Console(stderr=True).status("comparing rows ..."):
         made = Report.of(load(results), chosen, {k: v for k, v in rest.items() if v is not None}, extras)
     if out is None:

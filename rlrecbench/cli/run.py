@@ -33,13 +33,30 @@ def suite_options(command: Any) -> Any:
 
 @click.command()
 @suite_options
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core, at most 8]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Stages at once: on this machine, or with --ray on each GPU and each node without one; they share its cores.  "
+    "[default: one where there is a GPU (with --ray: one per GPU), else one per core, at most 8]",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Compute on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local to start one here. The store, plug-in "
+    "files, data and models must have the same path on all nodes. Stages that can use a GPU take 1/N of one.",
+)
 @click.option(
     "--policy",
     type=click.Choice(["missing", "always", "never"]),
     default="missing",
     show_default=True,
     help="Compute what is missing, everything again, or nothing.",
+)
+@click.option(
+    "--track",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Send every training's log there too, files in the results folder's tracking/.  [repeatable]",
 )
 @click.option("--stop-on-error", is_flag=True, help="Begin nothing new after a failure.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -73,10 +90,10 @@ def _tell(done: "Done") -> None:
         for column in ("cell", "reason", "log"):
             table.add_column(column, overflow="fold")
         for name, failure in done.failures.items():
-            table.add_row(name, escape(failure.reason), str(failure.log))
+            table.add_row(*map(escape, (name, failure.reason, str(failure.log))))
         console.print(table)
     what = f"{done.computed} stages computed in {duration(done.seconds)}" if done.computed else "nothing to compute"
-    console.print(f"\n{what}; results in [bold]{done.folder}[/]:", highlight=False)
+    console.print(f"\n{what}; results in [bold]{escape(str(done.folder))}[/]:", highlight=False)
     for path in [*done.written, done.folder / "cells"]:
         if path.exists():
-            console.print(f"  {path}", highlight=False)
+            console.print(f"  {path}", highlight=False, markup=False)

@@ -38,7 +38,7 @@ def score(
 ) -> None:
     """Compute every metric for any recommender's lists (tsv, csv or parquet: user_id, rank, item_id)."""
     parts = [p.strip() for p in cutoffs.split(",")]
-    if not all(p.isdigit() and int(p) > 0 for p in parts):
+    if not all(p.isdecimal() and int(p) > 0 for p in parts):
         raise ConfigError(f"--k {cutoffs}: write positive numbers separated by commas, such as 5,10")
     found = score_lists(recs, dataset, [int(p) for p in parts], data_dir, credit=credit, max_history=max_history)
     if as_json:

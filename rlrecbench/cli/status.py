@@ -10,6 +10,7 @@ import click
 from rlrecbench.errors import StoreError
 
 _ALIVE_S = 120.0
+_BROKEN = (OSError, ValueError, KeyError, TypeError, RecursionError)  # what reading a damaged file raises
 
 
 @click.command()
@@ -25,12 +26,12 @@ def status(results: Path, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=str(results))
+    table = Table(title=escape(str(results)))
     for column in ("cell", "state", "detail"):
         table.add_column(column, overflow="fold")
     style = {"done": "green", "running": "yellow", "failed": "red", "to do": "dim"}
     for row in rows:
-        table.add_row(row["cell"], f"[{style[row['state']]}]{row['state']}[/]", escape(row["detail"]))
+        table.add_row(escape(row["cell"]), f"[{style[row['state']]}]{row['state']}[/]", escape(row["detail"]))
     Console().print(table)
     counts = {state: sum(r["state"] == state for r in rows) for state in style}
     click.echo(", ".join(f"{n} {state}" for state, n in counts.items() if n))
@@ -46,7 +47,7 @@ def read_status(results: Path) -> list[dict[str, str]]:
         plan = json.loads((results / "plan.json").read_text())
         failures = {f["cell"]: f for f in _failures(results)}
         return [_row(results, Path(plan["store"]), cell, failures) for cell in plan["cells"]]
-    except (OSError, ValueError, KeyError) as e:
+    except _BROKEN as e:
         raise StoreError(
             f"{results} is not a results folder (no readable plan.json); give the folder that 'run' wrote"
         ) from e
@@ -56,35 +57,44 @@ def _row(results: Path, store: Path, cell: dict[str, Any], failures: dict[str, d
     dataset, backbone, method, seed = cell["cell"]
     name = f"{dataset}/{backbone}/{method} seed {seed}"
     record = results / "cells" / dataset / backbone / method / f"seed-{seed}" / "metrics.json"
-    if record.is_file() and json.loads(record.read_text())["provenance"]["key"] == cell["key"]:
+    if _key(record) == cell["key"]:
         return {"cell": name, "state": "done", "detail": str(record.parent)}
-    for stage in cell["stages"]:
-        beat = store / f"{stage['path']}.beat"
-        if beat.is_file() and not (store / stage["path"]).is_dir():
-            try:
-                last = json.loads(beat.read_text())
-            except ValueError:
-                continue
-            age = time.time() - float(last["time"])
-            if age < _ALIVE_S:
-                share = 100 * last["done"] / last["total"] if last["total"] else 0.0
-                return {
-                    "cell": name,
-                    "state": "running",
-                    "detail": f"{stage['label']}: {share:.0f} %, {last['note']}, heard {age:.0f} s ago",
-                }
+    missing = [s for s in cell["stages"] if not (store / s["path"] / "stage.json").is_file()]
+    for stage in missing:
+        if (last := _heard(store / f"{stage['path']}.beat")) is not None:
+            return {"cell": name, "state": "running", "detail": f"{stage['label']}: {last}"}
     if name in failures:
         return {
             "cell": name,
             "state": "failed",
             "detail": f"{failures[name]['reason']} (log: {failures[name]['log']})",
         }
-    missing = [s["label"] for s in cell["stages"] if not (store / s["path"]).is_dir()]
-    return {
-        "cell": name,
-        "state": "to do",
-        "detail": f"next: {missing[0]}" if missing else "to be exported by run",
-    }
+    detail = f"next: {missing[0]['label']}" if missing else "to be exported by run"
+    return {"cell": name, "state": "to do", "detail": detail}
+
+
+def _key(record: Path) -> str | None:
+    """The stage that a record was made from; None if there is no record, or none that can be read."""
+    try:
+        return str(json.loads(record.read_text())["provenance"]["key"])
+    except _BROKEN:
+        return None
+
+
+def _heard(beat: Path) -> str | None:
+    """What a stage at work said last; None if it is not at work, or was not heard of for two minutes.
+
+    The clock may have been set, or be another machine's: what comes from the near future was heard just now, and
+    what comes from the far future was said before the clock was set, so nothing is known.
+    """
+    try:
+        last = json.loads(beat.read_text())
+        age = time.time() - float(last["time"])
+        share = 100 * last["done"] / last["total"] if last["total"] else 0.0
+        note = f"{share:.0f} %, {last['note']}, heard {max(age, 0.0):.0f} s ago"
+    except _BROKEN:
+        return None
+    return note if abs(age) < _ALIVE_S else None
 
 
 def _failures(results: Path) -> list[dict[str, str]]:

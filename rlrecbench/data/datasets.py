@@ -14,7 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from rlrecbench.data import sources
 from rlrecbench.data.readers import find_file, read_bytes
+from rlrecbench.data.sources import Kind, Sources
 from rlrecbench.errors import DataError, UnknownNameError
 from rlrecbench.registry import Registry
 
@@ -37,6 +39,7 @@ class DatasetSpec:
         source: Where data and published statistics come from.
         content: :func:`checksum` of the released files; "" where none is known.
         noun: What a reader would call the items, in the plural.
+        sources: Its original files, for ``rlrecbench data download`` and ``data prepare``.
     """
 
     name: str
@@ -47,6 +50,7 @@ class DatasetSpec:
     source: str = ""
     content: str = ""
     noun: str = "items"
+    sources: Sources = Sources()
 
 
 datasets: Registry[Callable[[], DatasetSpec]] = Registry("dataset")
@@ -79,6 +83,18 @@ def data_dirs(given: Path | None = None) -> list[Path]:
     return [*([given] if given else []), *named, Path("data"), cache / "rlrecbench" / "data"]
 
 
+def writable_dir(given: Path | None = None) -> Path:
+    """Return the folder that new data go to: the given one, else the first data folder that can be written to.
+
+    Args:
+        given: What ``--data-dir`` says; it need not be there yet.
+    """
+    if given:
+        return given
+    dirs = data_dirs()
+    return next((d for d in dirs if d.is_dir() and os.access(d, os.W_OK)), dirs[-1])
+
+
 def locate(name: str, dirs: Sequence[Path]) -> Path:
     """Return the folder with a data set's files.
 
@@ -93,11 +109,26 @@ def locate(name: str, dirs: Sequence[Path]) -> Path:
         if find_file(folder / source_names(spec)[0]):
             return folder
     names = source_names(spec)
+    made = f"run '{commands}', " if (commands := commands_for(spec)) else ""
     raise DataError(
         f"data set {name} is missing: no data folder holds {name}/{names[0]}[.gz]: {_places(dirs)}; "
-        f"put {', '.join(names)} into the folder {name} of one of them, or name another data folder with "
+        f"{made}put {', '.join(names)} into the folder {name} of one of them, or name another data folder with "
         f"--data-dir or RLRECBENCH_DATA (source: {spec.source})"
     )
+
+
+def commands_for(spec: DatasetSpec) -> str:
+    """Return the commands that fetch a data set's original files and make it from them; "" where none can.
+
+    The released files are taken where the raw ones have no address.
+    """
+    kinds: tuple[Kind, ...] = ("raw", "released")
+    for kind in kinds:
+        files = spec.sources.of(kind)
+        if files and all(file.url for file in files):
+            flag = " --released" if kind == "released" else ""
+            return f"rlrecbench data download {spec.name}{flag} && rlrecbench data prepare {spec.name}{flag}"
+    return ""
 
 
 def source_names(spec: DatasetSpec) -> list[str]:
@@ -166,6 +197,7 @@ def beauty() -> DatasetSpec:
         source="S3-Rec, LETTER and IDGenRec on GitHub; data card; counts of the released files",
         content="54632de5777f86fdb53fe4578592511dfd03c8254661d7bafefbc83f5c64c5d0",
         noun="beauty products",
+        sources=sources.BEAUTY,
     )
 
 
@@ -186,6 +218,7 @@ def yelp() -> DatasetSpec:
         source="S3-Rec and LETTER on GitHub; data card; counts of the released files",
         content="fcf2725c6e65fbb8f74c645abc764d7c95e410f5aa16fd571e354bca9d763e2d",
         noun="places",
+        sources=sources.YELP,
     )
 
 
@@ -202,6 +235,7 @@ def instruments() -> DatasetSpec:
         source="LETTER on GitHub; data card (the 24773 and 9923 often quoted count a padding entry each)",
         content="9a4023a37b55d3451ecb96a1b4457f60d78eb94390eb6b2ca02b791b0adb0cb5",
         noun="musical instruments",
+        sources=sources.INSTRUMENTS,
     )
 
 
@@ -222,6 +256,7 @@ def cds_and_vinyl() -> DatasetSpec:
         """,
         "e6b8937f1f43fe2858914889ea70e69b8ee103b5d9125f3bb4273eb063719c24",
         "music albums",
+        sources.CDS_AND_VINYL,
     )
 
 
@@ -242,6 +277,7 @@ def video_games() -> DatasetSpec:
         """,
         "a6c0fddeca2c3c3c5d9094b8233e8da6ca1b8c7a7b797b4ce99a8cddf88e1227",
         "video games",
+        sources.VIDEO_GAMES,
     )
 
 
@@ -262,12 +298,13 @@ def movies_and_tv() -> DatasetSpec:
         """,
         "70f59ffd35ff10a3abc4f5df16ea7c55c211a2d8bc18fc72a68dd4d88fb36918",
         "movies and TV shows",
+        sources.MOVIES_AND_TV,
     )
 
 
-def _flower(name: str, title: str, published: str, content: str, noun: str) -> DatasetSpec:
+def _flower(name: str, title: str, published: str, content: str, noun: str, files: Sources) -> DatasetSpec:
     source = "Mr-Peach0301/Flower on GitHub; data card; counts of the released files"
-    return DatasetSpec(name, title, "examples", 10, _printed(published), source, content, noun)
+    return DatasetSpec(name, title, "examples", 10, _printed(published), source, content, noun, files)
 
 
 def _printed(figures: str) -> Mapping[str, str]:

@@ -1,7 +1,6 @@
 """Count what a data set holds, beside what is published about it, and check that its files are whole."""
 
-from collections.abc import Sequence
-from hashlib import file_digest
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rlrecbench.data.atomic_files import made_here
 from rlrecbench.data.datasets import DatasetSpec, checksum, locate, source_names, spec_of
 from rlrecbench.data.frame import PARTS, Dataset, Examples, Ints
 from rlrecbench.data.prepare import DataOptions, Interactions, prepare, read_interactions
 from rlrecbench.data.readers import find_file
 from rlrecbench.errors import DataError
+from rlrecbench.store import sha256_of
 
 Number = int | float
 _OWN = DataOptions()
@@ -65,8 +66,10 @@ def verify(name: str, dirs: Sequence[Path]) -> list[Verdict]:
         DataError: The data set is missing, or SHA256SUMS cannot be read.
     """
     spec, folder = spec_of(name, dirs), locate(name, dirs)
+    made: dict[str, str] = {}
     try:
-        content = _content(spec, folder)
+        made = made_here(folder)
+        content = _content(spec, folder, made)
         published = [
             Verdict(key, f["match"], f"computed {f['computed']}, published {f['published']}")
             for key, f in info(name, dirs)["statistics"].items()
@@ -74,7 +77,7 @@ def verify(name: str, dirs: Sequence[Path]) -> list[Verdict]:
         ]
     except DataError as e:
         content, published = [Verdict(name, False, str(e))], []
-    released = bool(spec.content) and all(v.ok for v in content)
+    released = bool(spec.content) and not made and all(v.ok for v in content)
     verdicts = [*_sums(spec, folder, released), *content, *published]
     if not verdicts:
         sums = folder.parent / "SHA256SUMS"
@@ -158,12 +161,20 @@ def _beside(computed: Number, printed: str | None, comparable: bool) -> dict[str
     return {"computed": computed, "published": float(printed) if decimals else int(printed), "match": match}
 
 
-def _content(spec: DatasetSpec, folder: Path) -> list[Verdict]:
+def _content(spec: DatasetSpec, folder: Path, made: Mapping[str, str]) -> list[Verdict]:
+    """Compare with the released files, or with what ``data prepare`` wrote where it made the folder."""
+    if made:
+        return [_as_made(folder / name, sha) for name, sha in made.items()]
     if not spec.content:
         return []
     found = checksum(spec.name, folder)
     detail = "as released" if found == spec.content else f"checksum {found}, released {spec.content}"
     return [Verdict("content", found == spec.content, detail)]
+
+
+def _as_made(file: Path, sha: str) -> Verdict:
+    held = file.is_file() and sha256_of(file) == sha
+    return Verdict(file.name, held, "as prepared" if held else "missing, or changed since it was prepared")
 
 
 def _sums(spec: DatasetSpec, folder: Path, released: bool) -> list[Verdict]:
@@ -174,8 +185,7 @@ def _sums(spec: DatasetSpec, folder: Path, released: bool) -> list[Verdict]:
             continue
         file = folder.parent / listed
         if file.is_file():
-            with file.open("rb") as f:
-                found = file_digest(f, "sha256").hexdigest()
+            found = sha256_of(file)
             detail = "sha256 as listed" if found == expected else f"sha256 {found}, listed {expected}"
             verdicts.append(Verdict(listed, found == expected, detail))
         elif file.suffix == ".gz" and file.with_suffix("").is_file():

@@ -1,11 +1,11 @@
 """What a stage will cost: FLOPs from the model's size and the data's, seconds from stages like it in the store.
 
-A stage of the same kind that was computed on this machine tells its time; for the first of its kind the
-FLOPs are divided by an assumed rate, and stages that hardly compute count a few seconds.
+A stage of the same kind that was computed on this machine tells its time; for the first of its kind the FLOPs are
+divided by a share of the measured speed of a matrix product, and stages that hardly compute count by their rows.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +16,16 @@ import numpy as np
 from rlrecbench.config import build, canonical
 from rlrecbench.data.frame import Dataset
 from rlrecbench.device import device_of
-from rlrecbench.stages import Collaborate, Embed, Identify, Prepare, Rank, Score, Train, read_cost
+from rlrecbench.execute.machine import peak
+from rlrecbench.stages import Collaborate, Identify, Prepare, Rank, Score, Train, read_cost
 from rlrecbench.store import Stage, Store
 
-RATE = 15e9  # FLOP/s of one core on models this small, measured on a 2-core CPU
-GPU_RATE = 1e14  # FLOP/s of an accelerator under bfloat16 autocast; a tenth of an H200's peak
+# What a stage gets of one core's fastest matrix product: the quickstart's on a 2-core CPU (114 GFLOP/s a core).
+SHARE = {"train": 0.22, "rank": 0.30, "collab": 0.10, "identify": 0.15}
+GPU_SHARE = 0.1  # of a GPU's product in bfloat16; assumed
 BASE_MB = 900.0  # a worker that has imported its libraries
-_SMALL_S: dict[str, float] = {"prepare": 3, "identify": 20, "embed": 5, "score": 1}
+_SMALL_S: dict[str, float] = {"prepare": 0.5, "identify": 1, "embed": 4}  # the quickstart's
+_ROW_S: dict[str, float] = {"rank": 5e-5, "score": 3e-5}  # a test row, without a backbone; the quickstart's
 _TEXT_WIDTH = 768  # of features that say their width only once they are computed
 _PASSES = 3.0  # a training step is a forward pass and a backward pass of twice its cost
 
@@ -41,12 +44,41 @@ def estimate(stages: Sequence[Stage], store: Store) -> dict[str, Cost]:
     return {s.key: _cost(s, store, known) for s in stages}
 
 
+def duration_of(stages: Sequence[Stage], costs: Mapping[str, Cost], workers: int) -> float:
+    """Seconds that stages take with some workers: their sum shared out, but no less than the longest chain of parents.
+
+    Args:
+        stages: What is to be computed, parents first.
+        costs: Of each, by key.
+        workers: Stages at once.
+    """
+    until: dict[str, float] = {}
+    for s in stages:
+        until[s.key] = costs[s.key].seconds + max((until.get(p.key, 0.0) for p in s.parents), default=0.0)
+    return max(sum(costs[s.key].seconds for s in stages) / workers, max(until.values(), default=0.0))
+
+
 def _cost(stage: Stage, store: Store, known: dict[str, list[float]]) -> Cost:
     flops, memory = _work(stage)
-    like = known.get(_shape(stage))
-    rate = GPU_RATE if device_of(getattr(stage, "device", "cpu")).type == "cuda" else RATE
-    seconds = float(np.median(like)) if like else flops / rate if flops else _SMALL_S.get(stage.name, 2.0)
+    like = known.get(_shape(stage.identity))
+    seconds = float(np.median(like)) if like else flops / _rate(stage) if flops else _light(stage)
     return Cost(flops, seconds, BASE_MB + memory)
+
+
+def _rate(stage: Stage) -> float:
+    """FLOP/s that a worker reaches in a stage."""
+    device = device_of(getattr(stage, "device", "cpu")).type
+    if device == "cuda":
+        return peak(device) * GPU_SHARE * getattr(stage, "processes", 1)  # a GPU each; on a CPU they share the cores
+    return peak(device) * SHARE[stage.name]
+
+
+def _light(stage: Stage) -> float:
+    """Seconds of a stage that hardly computes."""
+    if isinstance(stage, (Rank, Score)):
+        rank = stage.rank if isinstance(stage, Score) else stage
+        return 0.02 + _ROW_S[stage.name] * len(data_of(rank.data).test.head(rank.limit_users))
+    return _SMALL_S.get(stage.name, 1.0)
 
 
 def _work(stage: Stage) -> tuple[float, float]:
@@ -131,28 +163,25 @@ def data_of(stage: Prepare) -> Dataset:
     return _prepared(stage.dataset, canonical(stage.options), stage.dirs)
 
 
-def _shape(stage: Stage) -> str:
-    """Stages that differ in nothing but seeds and parents take about as long."""
-    identity = dict(stage.identity["fields"])
-    identity.pop("seed", None)
-    fields = {k: v for k, v in identity.items() if not (isinstance(v, dict) and set(v) == {"key"})}
-    own = stage.data.key if isinstance(stage, (Embed, Identify, Collaborate, Train, Rank)) else ""
-    own = stage.rank.data.key if isinstance(stage, Score) else own
-    return canonical({"stage": stage.name, "fields": fields, "data": own})
+def _shape(identity: dict[str, Any]) -> str:
+    """Stages that differ in nothing but seeds and parents take about as long; the data they read directly do count."""
+    fields = {k: v for k, v in identity["fields"].items() if k != "seed"}
+    parents = {k: v["key"] for k, v in fields.items() if isinstance(v, dict) and set(v) == {"key"}}
+    own = {k: v for k, v in fields.items() if k not in parents}
+    return canonical({"stage": identity["stage"], "fields": own, "data": parents.get("data", "")})
 
 
 def _history(store: Store) -> dict[str, list[float]]:
     """Seconds of the published stages, by shape."""
     known: dict[str, list[float]] = {}
     for path in store.root.glob("*/*/stage.json"):
+        if path.parent.suffix:  # not published: being computed, damaged
+            continue
         try:
             record = json.loads(path.read_text())
-        except (OSError, ValueError):
+            seconds = float(read_cost(path.parent).get("train_s", record["wall_s"]))
+            shape = _shape(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: computed again when it is needed
             continue
-        fields = dict(record["fields"])
-        fields.pop("seed", None)
-        data = fields.get("data", {}).get("key", "") if isinstance(fields.get("data"), dict) else ""
-        rest = {k: v for k, v in fields.items() if not (isinstance(v, dict) and set(v) == {"key"})}
-        seconds = read_cost(path.parent).get("train_s", record["wall_s"])
-        known.setdefault(canonical({"stage": record["stage"], "fields": rest, "data": data}), []).append(float(seconds))
+        known.setdefault(shape, []).append(seconds)
     return known

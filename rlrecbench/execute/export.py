@@ -1,40 +1,39 @@
-"""From published stages to the record of a cell: what was measured, what it cost, and where it comes from."""
+"""From published stages to the record of a cell: what was measured, what it cost, and where it comes from.
+
+The record's provenance holds the sha256 of the files beside it and its own, so that a damaged one is exported again.
+"""
 
 import json
 import shutil
-import subprocess
+import sys
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib import metadata
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from rlrecbench.config import digest
-from rlrecbench.device import device_of
 from rlrecbench.errors import StoreError
 from rlrecbench.execute.estimate import train_flops
+from rlrecbench.origin import origin
 from rlrecbench.stages import Train, read_cost
-from rlrecbench.store import Stage, Store, closure, unwritable, write_atomic
+from rlrecbench.store import Stage, Store, closure, damaged, sha256_of, unwritable, write_atomic
 from rlrecbench.suite import Cell
 
 Json = dict[str, Any]
 SCHEMA = 1
-_PACKAGES = (
-    "rlrecbench",
-    "torch",
-    "transformers",
-    "recbole",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-)
+_RECORD, _DAMAGED = "metrics.json", "metrics.json.damaged"
 
 
-def export(cell: Cell, results: Path, store: Store) -> None:
+def export(cell: Cell, results: Path, store: Store, *, again: bool = False) -> None:
     """Write a cell's record; the last file written is ``metrics.json``, so a record without it is not there.
+
+    Args:
+        cell: Which; its stages are published.
+        results: The results folder.
+        store: Where the stages are.
+        again: Write it even if it is there.
 
     Raises:
         StoreError: The results folder cannot be written.
@@ -47,37 +46,106 @@ def export(cell: Cell, results: Path, store: Store) -> None:
         files["train.jsonl"] = store.path(cell.score.rank.train) / "train.jsonl"
     try:
         with FileLock(results / ".lock"):
+            if not again and is_exported(cell, results):  # by another run, which may be reading it
+                return
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "metrics.json").unlink(missing_ok=True)
+            (folder / _RECORD).unlink(missing_ok=True)
             for name, source in files.items():
                 shutil.copyfile(source, folder / f".{name}")
                 (folder / f".{name}").replace(folder / name)
-            _write_record(cell, folder, scored, store)
+            _write_record(cell, folder, {name: sha256_of(source) for name, source in files.items()}, store)
+            (folder / _DAMAGED).unlink(missing_ok=True)
+            shutil.rmtree(_aside(cell, results), ignore_errors=True)
     except OSError as e:
         raise unwritable(folder, e) from e
 
 
-def _write_record(cell: Cell, folder: Path, scored: Path, store: Store) -> None:
-    found = json.loads((scored / "metrics.json").read_text())
-    record = {"schema": SCHEMA, **found, "cost": _cost(cell, store), "provenance": _provenance(cell, store)}
-    write_atomic(folder / "metrics.json", json.dumps(record, indent=1) + "\n")
+def _write_record(cell: Cell, folder: Path, files: dict[str, str], store: Store) -> None:
+    found = json.loads((store.path(cell.score) / "metrics.json").read_text())
+    provenance = {**_provenance(cell, store), "files": files}
+    record = {"schema": SCHEMA, **found, "cost": _cost(cell, store), "provenance": provenance}
+    files[_RECORD] = _sha256_of_record(json.loads(json.dumps(record)))
+    write_atomic(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _sha256_of_record(record: Json) -> str:
+    """The sha256 of a record, less the place where it stands in it."""
+    provenance = record["provenance"]
+    files = {name: sha for name, sha in provenance["files"].items() if name != _RECORD}
+    text = json.dumps({**record, "provenance": {**provenance, "files": files}}, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def export_computed(cells: list[Cell], results: Path, store: Store) -> None:
+    """Export the cells that are not, where all that their record is made from is there and intact.
+
+    Raises:
+        StoreError: The results folder cannot be written.
+    """
+    for cell in cells:
+        if not is_exported(cell, results) and all(store.intact(s) for s in closure([cell.score])):
+            export(cell, results, store)
 
 
 def is_exported(cell: Cell, results: Path) -> bool:
-    """Tell whether the record on disk is this cell's and complete."""
+    """Tell whether the record on disk is this cell's, complete and as it was written."""
+    return _is_record_of(cell, cell.folder(results))
+
+
+def _is_record_of(cell: Cell, folder: Path) -> bool:
     try:
-        record = json.loads((cell.folder(results) / "metrics.json").read_text())
-        return bool(record["provenance"]["key"] == cell.score.key)
+        return _key(folder) == cell.score.key and _damage(folder) is None
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def drop_stale(cells: list[Cell], results: Path) -> None:
-    """Remove records that were made with other settings; the store still has what they were made from."""
+def _key(folder: Path) -> str:
+    """The score stage that a record was made from."""
+    return str(json.loads((folder / _RECORD).read_text())["provenance"]["key"])
+
+
+def _damage(folder: Path) -> str | None:
+    """Say what is wrong with a record; None if nothing is, or if it was made before records had hashes."""
+    path = folder / _RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        provenance = record["provenance"]
+        if provenance["key"] and "files" not in provenance:
+            return None
+        files = dict(provenance["files"])
+        expected, found = files.pop(_RECORD), _sha256_of_record(record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{path}: damaged, expected a cell's record"
+    if found != expected:
+        return f"{path}: damaged, expected sha256 {expected[:16]}, found {found[:16]}"
+    return damaged(folder, files)
+
+
+def set_stale_aside(cells: list[Cell], results: Path) -> None:
+    """Move records that were made with other settings out of the way, and put back those that are wanted again.
+
+    A record that was moved is removed when another takes its place, see :func:`export`. Of a damaged record nothing is
+    moved, but it is said so, and ``metrics.json`` gets another name, so that the cell counts as not done.
+    """
     with FileLock(results / ".lock"):
         for cell in cells:
-            if (cell.folder(results) / "metrics.json").exists() and not is_exported(cell, results):
-                shutil.rmtree(cell.folder(results))
+            folder, aside = cell.folder(results), _aside(cell, results)
+            if (folder / _RECORD).exists():
+                if (found := _damage(folder)) is not None:
+                    print(f"{found}; {cell.name} is exported again", file=sys.stderr, flush=True)
+                    (folder / _RECORD).replace(folder / _DAMAGED)
+                elif _key(folder) != cell.score.key and not _is_record_of(cell, aside):
+                    shutil.rmtree(aside, ignore_errors=True)
+                    folder.replace(aside)
+            if _is_record_of(cell, aside) and not _is_record_of(cell, folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                aside.replace(folder)
+
+
+def _aside(cell: Cell, results: Path) -> Path:
+    """Where a cell's record waits until another replaces it."""
+    folder = cell.folder(results)
+    return folder.with_name(f".{folder.name}")
 
 
 def protocol(cell: Cell) -> Json:
@@ -115,6 +183,7 @@ def _cost(cell: Cell, store: Store) -> Json:
 def _provenance(cell: Cell, store: Store) -> Json:
     rank = cell.score.rank
     records = {s.key: store.record(s) for s in closure([cell.score])}
+    maker = records[(rank.train or rank.collab or rank).key]  # the stage that made what the record judges
     about = protocol(cell)
     return {
         "key": cell.score.key,
@@ -131,83 +200,50 @@ def _provenance(cell: Cell, store: Store) -> Json:
         "stages": {
             f"{r['stage']}/{key[:32]}": {"wall_s": r["wall_s"], "date": r["date"]} for key, r in records.items()
         },
-        "versions": versions(),
-        "commit": commit(),
-        "device": machine(rank.device),
+        **maker.get("origin", origin(rank.device)),  # absent in stages of before it was kept
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-@lru_cache
-def versions() -> dict[str, str]:
-    """Versions of the packages that matter."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-@lru_cache
-def commit() -> str | None:
-    """The git commit of the package's source, with "+changes" if it was edited; None outside a checkout."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        head = _git(folder, "rev-parse", "HEAD").strip()
-        return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no").strip() else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(  # noqa: S603 - fixed words, no shell
-        ["git", "-C", str(folder), *arguments],  # noqa: S607 - git is found on the PATH like everywhere
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    ).stdout
-
-
-def machine(device: str) -> str:
-    """What the numbers were computed on."""
-    import platform
-
-    import torch
-
-    if device_of(device).type == "cuda":
-        return str(torch.cuda.get_device_name())
-    return f"cpu ({platform.machine()})"
 
 
 def claim(results: Path, name: str, suite: Json, plan: Json) -> None:
     """Write ``suite.json`` and ``plan.json`` into a results folder.
 
     Raises:
-        StoreError: The folder holds another suite's results, or something else.
+        StoreError: The folder holds another suite's results, or something else, or cannot be written.
     """
     path = results / "suite.json"
-    if path.exists():
-        try:
-            other = json.loads(path.read_text())["name"]
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise StoreError(f"{path} is broken; remove it or give another folder with --results DIR") from e
-        if other != name:
-            raise StoreError(
-                f"{results} holds the results of suite {other!r}, not {name!r}; give another folder with --results DIR"
-            )
-    elif results.is_file() or (
-        results.is_dir() and any(p.name not in ("store", ".gitkeep", ".lock", "README.md") for p in results.iterdir())
-    ):
+    names = [p.name for p in results.iterdir()] if results.is_dir() else []  # before path is looked for
+    ours = ("store", ".gitkeep", ".lock", "README.md")
+    foreign = [n for n in names if n not in ours and not n.startswith(f".{path.name}.")]
+    if not path.exists() and (foreign or results.is_file()):
         raise StoreError(f"{results} is not a results folder and is not empty; give another folder with --results DIR")
-    write_atomic(path, json.dumps(suite, indent=1) + "\n")
-    write_atomic(results / "plan.json", json.dumps(plan, indent=1) + "\n")
+    _refuse_another(path, name)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with FileLock(results / ".lock"):
+            _refuse_another(path, name)  # begun at the same moment
+            write_atomic(path, json.dumps(suite, indent=1) + "\n")
+            write_atomic(results / "plan.json", json.dumps(plan, indent=1) + "\n")
+    except OSError as e:
+        raise unwritable(results, e) from e
+
+
+def _refuse_another(path: Path, name: str) -> None:
+    """Refuse a folder whose ``suite.json`` is another suite's.
+
+    Raises:
+        StoreError: It is, or it cannot be read.
+    """
+    if not path.exists():
+        return
+    try:
+        other = json.loads(path.read_text())["name"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise StoreError(f"{path} is broken; remove it or give another folder with --results DIR") from e
+    if other != name:
+        raise StoreError(
+            f"{path.parent} holds the results of suite {other!r}, not {name!r}; give another folder with --results DIR"
+        )
 
 
 def plan_json(cells: list[Cell], store: Store) -> Json:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from rlrecbench.data.frame import Dataset, Examples
 from rlrecbench.metrics import Reference
@@ -27,13 +28,14 @@ def export_data(cells: Iterable[Cell], results: Path, store: Store) -> None:
     """
     for dataset, cell in {cell.dataset: cell for cell in cells}.items():
         stage, folder = cell.score.rank.data, results / "data" / dataset
-        if not store.has(stage) or _is_made_from(folder, stage.key):
+        if _is_made_from(folder, stage.key) or not store.intact(stage):
             continue
         data = stage.load(store)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "rows.parquet", _rows(data), stage.key)
-            _write(folder / "items.parquet", _items(data), stage.key)
+            with FileLock(results / ".lock"):
+                _write(folder / "rows.parquet", _rows(data), stage.key)
+                _write(folder / "items.parquet", _items(data), stage.key)
         except OSError as e:
             raise unwritable(folder, e) from e
 

@@ -81,7 +81,7 @@ def _stages(cells: Sequence[Cell], store: Store) -> dict[str, Identify]:
     found: dict[str, Identify] = {}
     for cell in cells:
         train = cell.score.rank.train
-        if train is not None and _codes(train.ids) and store.has(train.ids) and store.has(train.ids.data):
+        if train is not None and _codes(train.ids) and store.intact(train.ids) and store.intact(train.ids.data):
             found.setdefault(cell.backbone, train.ids)
     return found
 
@@ -95,7 +95,7 @@ def _export_titles(dataset: str, cells: Sequence[Cell], results: Path, store: St
     made = {c.backbone: t.ids for c in cells if (t := c.score.rank.train) is not None and not _codes(t.ids)}
     for backbone, stage in made.items():
         target = results / "identifiers" / dataset / backbone / "titles.json"
-        if store.has(stage):
+        if store.intact(stage):
             text = (store.path(stage) / "titles.json").read_text()
             if not target.is_file() or target.read_text() != text:
                 write_atomic(target, text)

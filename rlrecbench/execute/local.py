@@ -1,7 +1,4 @@
-"""The local executor: N worker processes, a stage on each as soon as its parents are published.
-
-A stage that fails, or whose process dies, blocks its descendants and nothing else.
-"""
+"""The local crew: N worker processes on this machine."""
 
 import contextlib
 import multiprocessing
@@ -9,50 +6,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Literal
+from types import ModuleType
 
-from rlrecbench.errors import StoreError
-from rlrecbench.execute.progress import Display
+from rlrecbench.execute.scheduler import Crew
 from rlrecbench.execute.worker import Message, Order, main
-from rlrecbench.store import Stage, Store, closure, to_json
-
-_GRACE_S = 20.0
-Policy = Literal["missing", "always", "never"]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a stage is not there."""
-
-    stage: Stage
-    reason: str
-    log: Path
-
-
-@dataclass
-class Report:
-    """What an execution did."""
-
-    computed: int = 0
-    failures: dict[str, Failure] = field(default_factory=dict)  # by stage key, blocked descendants included
-    seconds: float = 0.0
+from rlrecbench.store import Stage, Store, to_json
 
 
 @dataclass
 class _Slot:
     process: BaseProcess
     pipe: Connection
-    stage: Stage | None = None
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; the state is saved."""
+    busy: bool = False
 
 
 def default_workers() -> int:
@@ -67,192 +37,101 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def execute(
-    stages: Sequence[Stage],
-    store: Store,
-    *,
-    workers: int | None = None,
-    plugins: Sequence[Path] = (),
-    policy: Policy = "missing",
-    stop_on_error: bool = False,
-    quiet: bool = False,
-    on_done: Callable[[Stage], None] = lambda stage: None,
-) -> Report:
-    """Compute the stages and all they need.
+@contextlib.contextmanager
+def processes(
+    store: Store, todo: Sequence[Stage], *, workers: int | None, plugins: Sequence[Path], again: bool
+) -> Iterator[Crew]:
+    """The crew of a run without ``--ray``; workers None: :func:`default_workers`."""
+    yield Processes(store, min(workers or default_workers(), len(todo)), plugins, again=again)
+
+
+class Processes:
+    """Worker processes that share this machine's cores.
 
     Args:
-        stages: What is wanted.
         store: Where results are published.
-        workers: Processes; None: :func:`default_workers`.
-        plugins: Files every worker imports.
-        policy: "missing": compute what is not done; "always": compute all again; "never": nothing.
-        stop_on_error: Begin no stage after one has failed.
-        quiet: Show no progress.
-        on_done: Called with every stage that has been published.
-
-    Raises:
-        KeyboardInterrupt: SIGINT; running stages have saved their state.
-        Terminated: SIGTERM, likewise.
-        StoreError: The store cannot be written.
+        n: Processes.
+        plugins: Files every process imports.
+        again: Compute what is done already.
     """
-    todo = [s for s in closure(stages) if policy == "always" or not store.has(s)]
-    report = Report()
-    if not todo:
-        return report
-    if policy == "never":
-        missing = Failure(todo[0], "not computed yet, and --policy never computes nothing", store.log(todo[0]))
-        report.failures = {s.key: missing for s in todo}
-        return report
-    _writable(store)
-    n = min(workers or default_workers(), len(todo))
-    return _Run(todo, store, n, plugins, policy == "always", stop_on_error, quiet, report, on_done).run()
 
+    retries = 0  # a process that dies here would most likely die again: out of memory, a crash in the stage itself
 
-class _Run:
-    def __init__(
-        self,
-        todo: list[Stage],
-        store: Store,
-        slots: int,
-        plugins: Sequence[Path],
-        again: bool,
-        stop_on_error: bool,
-        quiet: bool,
-        report: Report,
-        on_done: Callable[[Stage], None],
-    ) -> None:
-        self.store, self.again, self.stop_on_error, self.report = store, again, stop_on_error, report
-        self.on_done = on_done
+    def __init__(self, store: Store, n: int, plugins: Sequence[Path], *, again: bool) -> None:
+        self.store, self.again = store, again
         self.plugins = tuple(str(p) for p in plugins)
-        self.waiting = list(todo)
-        self.open = {s.key for s in todo}  # not published in this run yet
-        self.threads = max(1, cores() // slots)
+        self.threads = max(1, cores() // n)
         self.context = multiprocessing.get_context("spawn")
-        self.slots: list[_Slot] = []
-        self.wanted = slots
-        self.display = Display(len(todo), slots, quiet=quiet)
+        self.n = n
+        self.slots: dict[int, _Slot] = {}  # begun when first needed, so that stopping finds all there are
 
-    def run(self) -> Report:
-        start = time.monotonic()
-        before = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, _terminate)
-        try:
-            with self.display:
-                self.slots = [self._spawn() for _ in range(self.wanted)]
-                while self._assign() or any(s.stage for s in self.slots):
-                    self._listen()
-        except BaseException:
-            self._stop(_GRACE_S)
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            self.report.seconds = time.monotonic() - start
-        self._stop(0.0)
-        return self.report
+    def places(self) -> Sequence[int]:
+        """The processes by number."""
+        return range(self.n)
 
-    def _spawn(self) -> _Slot:
+    def suits(self, place: int, stage: Stage) -> bool:
+        """All processes are alike."""
+        return True
+
+    def begin(self, place: int, stage: Stage) -> None:
+        """Send a stage to a process; that it has died shows in :meth:`listen`."""
+        slot = self.slots.get(place) or self._spawn(place)
+        slot.busy = True
+        with contextlib.suppress(OSError):
+            slot.pipe.send(tuple(Order(to_json(stage), self.plugins, str(self.store.root), self.again)))
+
+    def listen(self) -> Sequence[tuple[int, Message]]:
+        """Wait for messages, a second at most."""
+        busy = {slot.pipe: i for i, slot in self.slots.items() if slot.busy}
+        heard = []
+        for pipe in wait(list(busy), timeout=1.0):
+            assert isinstance(pipe, Connection)  # noqa: S101 - narrows the type of what wait returns
+            place = busy[pipe]
+            try:
+                message = Message(*pipe.recv())
+                self.slots[place].busy = message.kind == "progress"
+            except (EOFError, OSError):
+                message = Message("lost", note=_why(self.slots.pop(place).process))
+            heard.append((place, message))
+        return heard
+
+    def stop(self, grace: float) -> int:
+        """End all processes; those at work get ``grace`` seconds to save their state. Returns how many did not."""
+        killed = 0
+        for slot in self.slots.values():
+            slot.process.terminate()
+        until = time.monotonic() + grace
+        for slot in self.slots.values():
+            while slot.process.is_alive() and time.monotonic() < until:
+                if slot.pipe.poll(0.1):
+                    try:
+                        slot.pipe.recv()
+                    except (EOFError, OSError):  # it has saved its state and ends
+                        break
+            slot.process.join(max(0.5, until - time.monotonic()))
+            if slot.process.is_alive():
+                slot.process.kill()
+                killed += slot.busy
+            slot.pipe.close()
+        return killed
+
+    def _spawn(self, place: int) -> _Slot:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=main, args=(theirs, self.threads), daemon=True)
         with _no_main():
             process.start()
         theirs.close()
-        return _Slot(process, ours)
+        self.slots[place] = _Slot(process, ours)
+        return self.slots[place]
 
-    def _assign(self) -> bool:
-        """Give every idle slot a stage whose parents are there; tell whether any stage was given."""
-        given = False
-        for index, slot in enumerate(self.slots):
-            if slot.stage is not None:
-                continue
-            stage = self._next()
-            if stage is None:
-                break
-            order = Order(to_json(stage), self.plugins, str(self.store.root), self.again)
-            slot.stage = stage
-            self.display.start(index, stage)
-            try:
-                slot.pipe.send(tuple(order))
-            except OSError:
-                self._died(index)
-            given = True
-        return given
 
-    def _next(self) -> Stage | None:
-        if self.stop_on_error and self.report.failures:
-            self.waiting.clear()
-        for stage in self.waiting:
-            if not any(p.key in self.open for p in stage.parents):
-                self.waiting.remove(stage)
-                return stage
-        return None
-
-    def _listen(self) -> None:
-        busy = {slot.pipe: i for i, slot in enumerate(self.slots) if slot.stage is not None}
-        for pipe in wait(list(busy), timeout=1.0):
-            assert isinstance(pipe, Connection)  # noqa: S101 - narrows the type of what wait returns
-            index = busy[pipe]
-            try:
-                message = Message(*pipe.recv())
-            except (EOFError, OSError):
-                self._died(index)
-                continue
-            if message.kind == "progress":
-                self.display.progress(index, message.done, message.total, message.note, self.waiting)
-            else:
-                self._finished(index, message)
-
-    def _finished(self, index: int, message: Message) -> None:
-        stage = self.slots[index].stage
-        assert stage is not None  # noqa: S101 - it sent a message about one
-        self.slots[index].stage = None
-        failure = ""
-        if message.kind == "done":
-            self.open.discard(stage.key)
-            self.report.computed += message.computed
-            self.on_done(stage)
-        else:
-            failure = message.note
-            self._fail(stage, failure)
-        self.display.finish(index, self.waiting, computed=message.computed, failure=failure)
-
-    def _died(self, index: int) -> None:
-        process = self.slots[index].process
-        process.join(1.0)
-        code = process.exitcode
-        why = (
-            f"its process was killed by signal {-code}"
-            if code is not None and code < 0
-            else f"its process ended with status {code}"
-        )
-        hint = "; the machine may be out of memory: use fewer --workers" if code == -signal.SIGKILL else ""
-        self._finished(index, Message("failed", note=why + hint))
-        self.slots[index] = self._spawn()
-
-    def _fail(self, stage: Stage, reason: str) -> None:
-        failure = Failure(stage, reason, self.store.log(stage))
-        failed = {stage.key}
-        for other in list(self.waiting):
-            if any(p.key in failed for p in closure([other])):
-                failed.add(other.key)
-                self.waiting.remove(other)
-        for key in failed:
-            self.report.failures.setdefault(key, failure)
-
-    def _stop(self, grace: float) -> None:
-        for slot in self.slots:
-            slot.process.terminate()
-        until = time.monotonic() + grace
-        for slot in self.slots:
-            while slot.process.is_alive() and time.monotonic() < until:
-                if slot.pipe.poll(0.1):
-                    try:
-                        slot.pipe.recv()
-                    except (EOFError, OSError):
-                        break
-            slot.process.join(0.5)
-            if slot.process.is_alive():
-                slot.process.kill()
-            slot.pipe.close()
+def _why(process: BaseProcess) -> str:
+    process.join(1.0)
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"its process ended with status {code}"
+    hint = "; the machine may be out of memory: use fewer --workers" if code == -signal.SIGKILL else ""
+    return f"its process was killed by signal {-code}{hint}"
 
 
 @contextlib.contextmanager
@@ -264,19 +143,3 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main_module
-
-
-def _writable(store: Store) -> None:
-    probe = store.root / f".probe-{os.getpid()}"
-    try:
-        store.root.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as e:
-        raise StoreError(
-            f"{store.root} cannot be written: {e.strerror}; give another folder (--results DIR, RLRECBENCH_STORE)"
-        ) from e
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -114,6 +114,14 @@ class Display:
         self.bars.update(run.task, completed=run.share, note=f"{_left(left)}{note}")
         self._refresh(waiting)
 
+    def again(self, slot: int, why: str, waiting: list[Stage]) -> None:
+        """A slot lost its stage, which waits to begin again."""
+        run = self.running.pop(slot)
+        if run.task is not None:
+            self.bars.remove_task(run.task)
+        self._refresh(waiting)
+        self.console.print(f"{escape(run.stage.label)} [yellow]lost[/]: {escape(why)}", highlight=False, soft_wrap=True)
+
     def finish(self, slot: int, waiting: list[Stage], *, computed: bool, failure: str = "") -> None:
         """A slot is done with its stage."""
         run = self.running.pop(slot)

@@ -195,6 +195,8 @@ def command(suite: str, options: "Options") -> str:
             words += [flag, key + equals + _portable(given)]
     for flag, number in (("--workers", options.workers), ("--limit-users", options.limit_users)):
         words += [flag, str(number)] if number is not None else []
+    words += [word for tracker in options.track for word in ("--track", tracker)]
+    words += ["--ray", options.ray] if options.ray is not None else []
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--policy", options.policy] if options.policy != "missing" else []
     words += ["--until", options.until] if options.until is not None else []

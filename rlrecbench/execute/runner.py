@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ from rich.table import Table as Grid
 from rlrecbench import suite as suites
 from rlrecbench.data.datasets import data_dirs
 from rlrecbench.errors import ConfigError
-from rlrecbench.execute import export
+from rlrecbench.execute import cluster, export, local
 from rlrecbench.execute.export_data import export_data
 from rlrecbench.execute.identifiers import export_identifiers
-from rlrecbench.execute.local import Failure, Policy, execute
 from rlrecbench.execute.readme import write_readme
+from rlrecbench.execute.scheduler import Failure, Policy, execute, heed_sigterm
 from rlrecbench.identifiers import models
 from rlrecbench.report import write_reports
 from rlrecbench.results import Results
 from rlrecbench.results import load as load_results
-from rlrecbench.stages import Identify, Score
+from rlrecbench.stages import Identify, Score, read_cost
 from rlrecbench.store import Stage, Store, closure, write_atomic
+from rlrecbench.train.tracking import check_installed
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Options:
     quiet: bool = False
     data_dir: Path | None = None
     until: str | None = None  # the kind of stage to end with; none: the record of every cell
+    track: tuple[str, ...] = ()  # trackers that follow every training
+    ray: str | None = None  # address of a Ray cluster; none: processes on this machine
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,17 @@ def plan(suite: str, options: Options) -> Planned:
         BenchError: The suite, a name, or a data set is wrong.
     """
     checked = suites.load(suites.find(suite), options.sets)
-    check_device(options.device)
-    cells = suites.expand(checked, data_dirs(options.data_dir), device=options.device, limit_users=options.limit_users)
+    if options.ray is None:
+        check_device(options.device, checked.pace.processes)
+    check_installed(options.track)
     results = options.results or Path("results") / checked.name
+    cells = suites.expand(
+        checked,
+        data_dirs(options.data_dir),
+        device=options.device,
+        limit_users=options.limit_users,
+        tracking=_tracking(options.track, results),
+    )
     given = os.environ.get("RLRECBENCH_STORE")
     return Planned(
         checked,
@@ -112,11 +124,16 @@ def plan(suite: str, options: Options) -> Planned:
     )
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+def _tracking(trackers: tuple[str, ...], results: Path) -> dict[str, Any] | None:
+    folder = str((results / "tracking").resolve())
+    return {"trackers": list(dict.fromkeys(trackers)), "folder": folder} if trackers else None
+
+
+def check_device(device: str, processes: int = 1) -> None:
+    """Refuse a device that is not there, or more processes for one training than there are GPUs.
 
     Raises:
-        ConfigError: "cuda" was asked for and there is none.
+        ConfigError: "cuda" was asked for and there is none, or too few.
     """
     if device == "cuda":
         import torch
@@ -125,8 +142,13 @@ def check_device(device: str) -> None:
             raise ConfigError(
                 "--device cuda: torch sees no CUDA device here; use --device cpu or auto (rlrecbench doctor)"
             )
+    if processes > 1:
+        from rlrecbench.train.processes import check_devices
+
+        check_devices(processes, device)
 
 
+@heed_sigterm()
 def run(suite: str, options: Options) -> Done:
     """Run a suite, or go on with it.
 
@@ -136,24 +158,25 @@ def run(suite: str, options: Options) -> Done:
     """
     planned = plan(suite, options)
     folder, store, cells = planned.results, planned.store, planned.cells
-    _fetch_models(planned.ends(cells), store)
+    if options.policy != "never":
+        _fetch_models(planned.ends([c for c in cells if not export.is_exported(c, folder)]), store)
     export.claim(folder, planned.suite.name, planned.suite.as_json(), export.plan_json(cells, store))
-    export.drop_stale(cells, folder)
+    export.set_stale_aside(cells, folder)
     by_key: dict[str, list[suites.Cell]] = {}  # labels with equal settings share their stages
     for cell in cells:
         by_key.setdefault(cell.score.key, []).append(cell)
-    for cell in cells:
-        if options.policy != "always" and store.has(cell.score) and not export.is_exported(cell, folder):
-            export.export(cell, folder, store)
+    if options.policy != "always":
+        export.export_computed(cells, folder, store)
 
     def on_done(stage: Stage) -> None:
         if isinstance(stage, Score):
             for cell in by_key[stage.key]:
-                export.export(cell, folder, store)
+                export.export(cell, folder, store, again=options.policy == "always")
 
     report = execute(
         planned.ends([c for c in cells if options.policy == "always" or not export.is_exported(c, folder)]),
         store,
+        local.processes if options.ray is None else partial(cluster.nodes, options.ray),
         workers=options.workers,
         plugins=planned.suite.plugins,
         policy=options.policy,
@@ -161,17 +184,34 @@ def run(suite: str, options: Options) -> Done:
         quiet=options.quiet,
         on_done=on_done,
     )
+    export.export_computed(cells, folder, store)  # those of which an earlier stage alone was computed again
     failures = {c.name: f for c in cells if (f := _failure(c, report.failures)) is not None}
     lines: list[dict[str, Any]] = [{"cell": n, "reason": f.reason, "log": str(f.log)} for n, f in failures.items()]
     write_atomic(folder / "failures.json", json.dumps(lines, indent=1) + "\n")
     export_data(planned.whole, folder, store)
+    trained = [_validation(cells, store)] if planned.until == "train" else []
     results = load_results(folder) if any(export.is_exported(cell, folder) for cell in cells) else None
     tables, written = write_reports(results) if results is not None else ([], [])
     written += export_identifiers(planned.whole, folder, store)
     if results is not None:
         reasons = {name: failure.reason for name, failure in failures.items()}
         written.append(write_readme(folder, results, suite, options, len(planned.whole), reasons))
-    return Done(results, folder, report.computed, report.seconds, failures, written, tables)
+    return Done(results, folder, report.computed, report.seconds, failures, written, [*tables, *trained])
+
+
+def _validation(cells: Sequence[suites.Cell], store: Store) -> Grid:
+    """What trainings reached on validation, which is all that settings may be chosen by."""
+    table = Grid(title="best on validation", title_justify="left")
+    for column in ("cell", "best", "at step", "of", "train s"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    for cell in cells:
+        train = cell.score.rank.train
+        if train is not None and store.has(train):
+            cost = read_cost(store.path(train))
+            key, name = ("valid_ndcg10", "ndcg@10") if "valid_ndcg10" in cost else ("valid_logp", "log p")
+            best = f"{name} {cost[key]:.4f}"
+            table.add_row(cell.name, best, f"{cost['best_step']:,}", f"{cost['steps']:,}", f"{cost['train_s']:,.0f}")
+    return table
 
 
 def _fetch_models(ends: Sequence[Stage], store: Store) -> None:
@@ -181,7 +221,7 @@ def _fetch_models(ends: Sequence[Stage], store: Store) -> None:
         DataError: One is neither in the cache nor to be downloaded.
     """
     todo = [s for s in closure(ends) if isinstance(s, Identify) and s.settings["kind"] == "titles"]
-    for place in sorted({s.place for s in todo if s.place != models.TINY and not store.has(s)}):
+    for place in sorted({s.place for s in todo if s.place != models.TINY and not store.intact(s)}):
         models.folder_of(place)
 
 

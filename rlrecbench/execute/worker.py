@@ -3,7 +3,6 @@
 It receives data, never objects: a stage as JSON, the plug-in files, the store's folder.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -11,11 +10,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlrecbench.allocator import keep_memory
 from rlrecbench.errors import BenchError
+
+if TYPE_CHECKING:
+    from rlrecbench.store import Stage, Store
 
 _REPORT_EVERY_S = 0.5
 
@@ -30,7 +34,7 @@ class Order(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a worker says: kind is "progress", "done" or "failed"."""
+    """What a worker says: kind is "progress", "done" or "failed"; "lost" is said of a worker that is no more."""
 
     kind: str
     done: float = 0.0
@@ -48,21 +52,44 @@ def main(pipe: Connection, threads: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    _keep_memory()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    settle(threads)
+
+    def send(message: Message) -> None:
+        pipe.send(tuple(message))
+
     while True:
         while not pipe.poll(0.2):
             if stop.is_set():
                 return
         try:
             order = Order(*pipe.recv())
-            pipe.send(tuple(_carry_out(order, pipe, stop, threads)))
+            send(carry_out(order, send, stop, threads))
         except (EOFError, BrokenPipeError, Interrupted):
             return
 
 
-def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: int) -> Message:
+def settle(threads: int) -> None:
+    """Prepare this process for computing, before it imports torch."""
+    keep_memory()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def carry_out(
+    order: Order, send: Callable[[Message], None], stop: threading.Event, threads: int, *, patience: float = 0.0
+) -> Message:
+    """Compute a stage.
+
+    Args:
+        order: Which.
+        send: Takes progress; OSError: nobody listens any more.
+        stop: When set, the stage saves its state and ends at its next report.
+        threads: Cores to compute on.
+        patience: Seconds until what another machine has published must be visible here.
+
+    Raises:
+        Interrupted: ``stop`` was set, or nobody listens.
+    """
     import torch
 
     from rlrecbench import registry, stages, store
@@ -75,6 +102,8 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
     except BenchError as e:
         return Message("failed", note=str(e))
     shelf = store.Store(Path(order.store))
+    if patience and not visible(shelf, store.closure([stage])[:-1], patience):
+        return Message("failed", note=f"what it needs is not in {shelf.root} here; do all nodes share that folder?")
     sent = 0.0
 
     def report(done: float, total: float, note: str) -> None:
@@ -84,10 +113,11 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
         now = time.monotonic()
         if now - sent > _REPORT_EVERY_S or done >= total:
             sent = now
-            beat = {"done": done, "total": total, "note": note, "time": time.time()}
-            shelf.heartbeat(stage).write_text(json.dumps(beat))
+            if total:  # else it waits for another run, whose heartbeat this is
+                beat = {"done": done, "total": total, "note": note, "time": time.time()}
+                shelf.heartbeat(stage).write_text(json.dumps(beat))
             try:
-                pipe.send(tuple(Message("progress", done, total, note)))
+                send(Message("progress", done, total, note))
             except OSError as e:
                 raise Interrupted from e
 
@@ -101,15 +131,14 @@ def _carry_out(order: Order, pipe: Connection, stop: threading.Event, threads: i
         return Message("failed", note=str(store.unwritable(shelf.root, e)))
 
 
-def _keep_memory() -> None:
-    """Ask glibc to keep freed memory: returning it after every step costs a tenth of the time in page faults."""
-    trim, top_pad, mmap = -1, -2, -3  # malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    for option, value in ((mmap, 32 << 20), (trim, 1 << 30), (top_pad, 64 << 20)):
-        mallopt(option, value)
+def visible(shelf: "Store", stages: "Sequence[Stage]", patience: float) -> bool:
+    """Tell whether stages are done as this machine sees it; a network file system may be some seconds behind."""
+    until = time.monotonic() + patience
+    while not all(shelf.has(s) for s in stages):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _attempt(stage: Any, shelf: Any, report: Any, again: bool) -> Message:
@@ -117,6 +146,8 @@ def _attempt(stage: Any, shelf: Any, report: Any, again: bool) -> Message:
         return Message("done", computed=shelf.ensure(stage, report, again=again))
     except BenchError as e:
         print(e, file=sys.stderr)
+        if e.__cause__ is not None:
+            traceback.print_exception(e.__cause__)
         return Message("failed", note=str(e))
     except MemoryError:
         traceback.print_exc()
@@ -140,8 +171,10 @@ class _Logged:
                 os.dup2(f.fileno(), fd)
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for fd, old in zip((1, 2), self.saved, strict=True):
-            os.dup2(old, fd)
-            os.close(old)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # a full disk takes no log
+            for fd, old in zip((1, 2), self.saved, strict=True):
+                os.dup2(old, fd)
+                os.close(old)

@@ -157,9 +157,33 @@ def check_folder(folder: Path) -> None:
             f"{folder}: the weights must be in safetensors, and there are {held}; load them elsewhere and save them "
             "with save_pretrained, which writes model.safetensors"
         )
+    _check_code(folder)
     for shard in _shards(folder):
         if not (folder / shard).is_file():
             raise DataError(f"{folder}: {shard} is missing, which model.safetensors.index.json names; copy it as well")
+
+
+def _check_code(folder: Path) -> None:
+    """Refuse a model that nothing but Python code of its own can load.
+
+    Raises:
+        DataError: It is one, or its configuration cannot be read.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        code = sorted({str(value) for value in config.get("auto_map", {}).values()})
+    except (OSError, ValueError, AttributeError, RecursionError) as e:
+        raise DataError(f"{path}: cannot be read ({_reason(e)}); copy the model's folder again") from e
+    if not code:
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise DataError(
+            f"{path}: this model comes with Python code of its own (auto_map: {code[0]}), which is never run, and "
+            "there is no setting that allows it; use a model that transformers itself knows, such as Qwen2 or Llama"
+        )
 
 
 def _shards(folder: Path) -> list[str]:

@@ -9,13 +9,13 @@ import difflib
 import importlib.util
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rlrecbench.errors import ConfigError, DataError
 from rlrecbench.identifiers.vectors import ids_file
+from rlrecbench.store import sha256_of
 
 _HUB = re.compile(r"(?:[a-zA-Z0-9][\w.-]*/)?[a-zA-Z0-9][\w.-]*(?:@[\w./-]+)?", re.ASCII)
 _ALLOWED = (
@@ -188,15 +188,7 @@ def _checksum(files: Mapping[str, Path]) -> str:
     lines = []
     for name, file in sorted(files.items()):
         try:
-            about = file.stat()
-            lines.append(f"{_content(file, about.st_size, about.st_mtime_ns)}  {name}\n")
+            lines.append(f"{sha256_of(file)}  {name}\n")
         except OSError as e:
             raise DataError(f"{file}: cannot be read: {e.strerror}") from e
     return sha256("".join(lines).encode()).hexdigest()
-
-
-@lru_cache(1024)
-def _content(file: Path, size: int, changed: int) -> str:
-    """Return the sha256 of a file; a suite asks for the same one for each of its cells."""
-    with file.open("rb") as f:
-        return file_digest(f, "sha256").hexdigest()

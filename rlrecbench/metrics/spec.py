@@ -17,7 +17,7 @@ Better = Literal["higher", "lower"]
 Level = Literal["user", "exposure", "list"]
 VARIANTS = ("compat", "string")
 ALIASES = {"hr": "recall", "recall-string": "hr-string"}
-_TEXT = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)@(?P<k>[0-9]+)(?:-(?P<variant>[a-z]+))?")
+_TEXT = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)@(?P<k>[0-9]{1,6})(?:-(?P<variant>[a-z]+))?")
 
 
 class Metric(Protocol):

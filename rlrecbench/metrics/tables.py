@@ -54,6 +54,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, Place]:
         return table, Place(str(path), lambda row: f"line {_line(path, row + 1)}")
     except pa.ArrowException as e:
         raise DataError(_sentence(path, str(e))) from e
+    except UnicodeDecodeError as e:  # of the header; in a row it is an ArrowException
+        raise DataError(f"{path}, line 1: this is not UTF-8 text") from e
     except (OSError, EOFError) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
 
@@ -89,7 +91,7 @@ def _line(path: Path, row: int) -> int:
     """1-based line of a row; row 0 is the header, and blank lines are no rows."""
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     filled = (n for n, line in enumerate(text.splitlines(), 1) if line)
-    return next((n for i, n in enumerate(filled) if i == row), row + 1)
+    return next(n for i, n in enumerate(filled) if i == row)
 
 
 def _sentence(path: Path, message: str) -> str:

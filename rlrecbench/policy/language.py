@@ -91,6 +91,7 @@ def pretrained(folder: Path) -> Any:
             attn_implementation="sdpa",
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,  # left out, transformers asks on the terminal
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as e:

@@ -251,15 +251,15 @@ def sample_unmasked(policy: Policy, encoded: Encoded, n: int, *, generator: torc
         drawn = _inverse(policy, at, uniform.to(at.device).flatten()).view(nodes.shape)
         paths[..., depth] = torch.where(open_, drawn, -1)
         nodes = torch.where(open_, child(policy, nodes, drawn), nodes)
-        at = nodes.clamp(min=0)
-        open_ = open_ & ((nodes < 0) | (trie.first[at] < trie.first[at + 1]))
+        at = nodes.clamp(min=0)  # who has left the trie counts as at the root, which has children
+        open_ = open_ & (trie.first[at] < trie.first[at + 1])
         if policy.catalogue.terminator is not None:
             open_ = open_ & (drawn != policy.catalogue.terminator)
         if depth + 1 < L:
             states, cache = policy.step(cache, drawn, parents)
         parents = torch.arange(n, device=nodes.device).expand_as(nodes)
     at = nodes.clamp(min=0)
-    leaf = (nodes >= 0) & (trie.first[at] == trie.first[at + 1])
+    leaf = trie.first[at] == trie.first[at + 1]
     return Unmasked(paths, torch.where(leaf, nodes, -1))
 
 

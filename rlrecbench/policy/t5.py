@@ -19,7 +19,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.policy.base import Policy
-from rlrecbench.policy.dropout import dropout
+from rlrecbench.policy.dropout import dropout, relu_dropout
 
 BUCKETS = 32  # relative position buckets; T5
 REACH = 128  # tokens; positions farther apart share a bucket; T5
@@ -118,18 +118,17 @@ class T5Policy(Policy):
         distance = torch.arange(1 - size, size, device=mask.device)
         table = blocks[0].layer[0].SelfAttention.relative_attention_bias(_bucket(distance, two_sided=True))
         near = torch.arange(size, device=mask.device)
-        bias = table[near[None, :] - near[:, None] + size - 1].permute(2, 0, 1) + mask  # [B, heads, S, S]
+        bias = table[near[None, :] - near[:, None] + size - 1].permute(2, 0, 1)  # [heads, S, S]
+        full = len(tokens) == fill.numel()  # no padding: packed and padded are the same
+        bias = bias if full else bias + mask
         kept = valid.flatten().nonzero().squeeze(1)
 
         x = self._drop(F.embedding(tokens, self.t5.shared.weight))
         for block in blocks:
             attention: Any = block.layer[0].SelfAttention
-            normed = _normed(block.layer[0], x)
-            q, k, v = (
-                self._padded(y, fill) for y in _project(normed, attention.q, attention.k, attention.v).chunk(3, -1)
-            )
-            mixed = self._attend(q, k.transpose(2, 3), v, bias).transpose(1, 2).reshape(fill.numel(), -1)
-            x = x + self._drop(attention.o(mixed.index_select(0, kept)))
+            y = _project(_normed(block.layer[0], x), attention.q, attention.k, attention.v)
+            y = self._self_attention(_padded(y, fill), bias)
+            x = x + self._drop(attention.o(y if full else y.index_select(0, kept)))
             x = self._feed_forward(block, x)
         x = self._drop(_norm(x, self.t5.encoder.final_layer_norm))
         return self._crossing(x, fill, mask)
@@ -137,22 +136,18 @@ class T5Policy(Policy):
     def decode(self, encoded: T5Encoded, paths: Tensor) -> Tensor:
         """Teacher forcing; see Policy.decode."""
         B, C, L = paths.shape
-        heads, T = self.shape.heads, L + 1
+        T = L + 1
         tokens = F.pad(paths.clamp(min=PAD), (1, 0), value=PAD)
         at = torch.arange(T, device=paths.device)
         back = at[:, None] - at[None, :]
         bias = self._decoder_bias(back.clamp(min=0)).masked_fill(back < 0, -math.inf)
 
-        def split(y: Tensor) -> Tensor:
-            return y.view(B * C, T, heads, -1).transpose(1, 2)
-
         x = self._drop(F.embedding(tokens.view(B, C * T), self.t5.shared.weight))
         for i, block in enumerate(self._decoder_blocks()):
             attention: Any = block.layer[0].SelfAttention
-            normed = _normed(block.layer[0], x)
-            q, k, v = (split(y) for y in _project(normed, attention.q, attention.k, attention.v).chunk(3, -1))
-            mixed = self._attend(q, k.transpose(2, 3), v, bias).transpose(1, 2).reshape(B, C * T, -1)
-            x = x + self._drop(attention.o(mixed))
+            y = _project(_normed(block.layer[0], x), attention.q, attention.k, attention.v)
+            y = self._self_attention(y.view(B * C, T, -1), bias)
+            x = x + self._drop(attention.o(y.view(B, C * T, -1)))
             x = self._cross(block, i, x, encoded)
             x = self._feed_forward(block, x)
         x = self._drop(_norm(x, self.t5.decoder.final_layer_norm))
@@ -216,19 +211,14 @@ class T5Policy(Policy):
         fill = torch.where(valid, (lengths.cumsum(0) - lengths)[:, None] + near, 0)
         return codes[codes >= 0], fill, valid
 
-    def _padded(self, packed: Tensor, fill: Tensor) -> Tensor:
-        """[T, heads * d_kv] -> [B, heads, S, d_kv]."""
-        spread = packed.index_select(0, fill.flatten())
-        return spread.view(*fill.shape, self.shape.heads, -1).transpose(1, 2)
-
     def _crossing(self, x: Tensor, fill: Tensor, mask: Tensor) -> T5Encoded:
         """Project the encoder's output to every decoder layer's keys and values."""
         keys, values = [], []
         for block in self._decoder_blocks():
             attention: Any = block.layer[1].EncDecAttention
-            k, v = (self._padded(y, fill) for y in _project(x, attention.k, attention.v).chunk(2, -1))
-            keys.append(k.transpose(2, 3).contiguous())
-            values.append(v.contiguous())
+            y = _padded(_project(x, attention.k, attention.v), fill).unflatten(-1, (2, self.shape.heads, -1))
+            keys.append(y[:, :, 0].permute(0, 2, 3, 1).contiguous())
+            values.append(y[:, :, 1].transpose(1, 2).contiguous())
         return T5Encoded(tuple(keys), tuple(values), mask)
 
     def _cross(self, block: Any, layer: int, x: Tensor, encoded: T5Encoded) -> Tensor:
@@ -238,6 +228,11 @@ class T5Policy(Policy):
         mixed = self._attend(q, encoded.keys[layer], encoded.values[layer], encoded.mask)
         return x + self._drop(attention.o(mixed.transpose(1, 2).reshape(*x.shape[:2], -1)))
 
+    def _self_attention(self, projected: Tensor, bias: Tensor) -> Tensor:
+        """Attend within rows; queries, keys, values side by side [R, S, 3 * heads * d_kv] -> [R * S, heads * d_kv]."""
+        q, k, v = projected.unflatten(-1, (3, self.shape.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return self._attend(q, k.transpose(2, 3), v, bias).transpose(1, 2).flatten(2).flatten(0, 1)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attention with keys already transposed; T5 does not scale the products."""
         scores = q @ k + bias
@@ -245,7 +240,7 @@ class T5Policy(Policy):
 
     def _feed_forward(self, block: Any, x: Tensor) -> Tensor:
         dense: Any = block.layer[-1].DenseReluDense
-        inner = self._drop(F.relu(dense.wi(_normed(block.layer[-1], x))))
+        inner = relu_dropout(dense.wi(_normed(block.layer[-1], x)), self.shape.dropout, self.training)
         return x + self._drop(dense.wo(inner))
 
     def _decoder_blocks(self) -> Iterable[Any]:
@@ -309,6 +304,12 @@ def _normed(sublayer: Any, x: Tensor) -> Tensor:
 def _project(x: Tensor, *layers: nn.Linear) -> Tensor:
     """Several linear layers without bias as one matrix product, side by side."""
     return F.linear(x, torch.cat([layer.weight for layer in layers]))
+
+
+def _padded(packed: Tensor, fill: Tensor) -> Tensor:
+    """[T, width] -> [B, S, width]; nothing to do where no row is padded."""
+    spread = packed if len(packed) == fill.numel() else packed.index_select(0, fill.flatten())
+    return spread.view(*fill.shape, -1)
 
 
 def _bucket(relative: Tensor, two_sided: bool = False) -> Tensor:

@@ -5,8 +5,10 @@ section 4.1 and its public code.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from rlrecbench.data.datasets import datasets
+from rlrecbench.data.prepare import DataOptions
 from rlrecbench.published.facts import Fact
 from rlrecbench.published.matching import Match, Reason, entry_of, name_of, start_of
 from rlrecbench.results import NO_BACKBONE, Json, Record, Results
@@ -110,7 +112,7 @@ def _data(results: Results, record: Record) -> Iterator[Reason]:
     spec = datasets[name_of(results.suite, "datasets", record.dataset)]()
     if "checksum" in protocol and protocol["checksum"] != spec.content:
         yield Reason("files", "The files are not the released ones.")
-    usual = {"max_history": spec.max_history}
+    usual = asdict(DataOptions(max_history=spec.max_history))
     cut = {k: v for k, v in protocol.get("options", {}).items() if v != usual.get(k)}
     if cut:
         yield Reason("cut", f"The data are cut otherwise: {', '.join(f'{k} {v}' for k, v in cut.items())}.")

@@ -26,7 +26,8 @@ def read_json(path: Path, kind: type = dict) -> Any:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can be read, but never printed
+    except (OSError, ValueError, RecursionError) as e:
         raise StoreError(f"{path} is broken: {e}; {AGAIN}") from e
     if not isinstance(data, kind):
         raise StoreError(f"{path} is broken: expected a JSON {kind.__name__}; {AGAIN}")
@@ -43,7 +44,9 @@ def read_lines(path: Path) -> pd.DataFrame:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             rows.append(json.loads(line))
-    except (OSError, ValueError) as e:
+            if not isinstance(rows[-1], dict):
+                raise ValueError("expected a JSON object")
+    except (OSError, ValueError, RecursionError) as e:
         raise StoreError(f"{path}, line {len(rows) + 1} is broken: {e}; {AGAIN}") from e
     return pd.DataFrame(rows)
 
@@ -56,7 +59,7 @@ def read_table(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFra
     """
     try:
         return _cached(path, path.stat().st_mtime_ns, columns)
-    except (OSError, KeyError, pa.ArrowException) as e:
+    except Exception as e:  # whatever a reader makes of a damaged file
         raise _broken(path, e, columns) from e
 
 
@@ -69,7 +72,7 @@ def read_arrow(path: Path, columns: tuple[str, ...]) -> pa.Table:
     try:
         table = pq.read_table(path, columns=list(columns))
         return table.select(list(columns))
-    except (OSError, KeyError, pa.ArrowException) as e:
+    except Exception as e:
         raise _broken(path, e, columns) from e
 
 
@@ -88,7 +91,7 @@ def about_table(path: Path) -> Any:
     """
     try:
         return pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as e:
+    except Exception as e:
         raise _broken(path, e) from e
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rlrecbench.data.frame import Ints
 from rlrecbench.errors import ConfigError, StoreError
 from rlrecbench.metrics import Lists, Reference
+from rlrecbench.results import shapes
 from rlrecbench.results.files import about_table, numbers, read_arrow, read_json, read_lines, read_table
 from rlrecbench.stats import Rows
 
@@ -278,12 +279,13 @@ class Results:
         row = numbers(ranked["user_id"], users["user_id"])
         target, item = numbers(users["target"], names), numbers(ranked["item_id"], names)
         empty = pc.equal(ranked["item_id"], "").to_numpy()
-        if (row < 0).any() or (target < 0).any() or ((item < 0) & ~empty).any():
+        place = ranked["rank"].to_numpy().astype(np.int64) - 1
+        outside = (place < 0).any() or (place >= shapes.LONGEST).any()
+        if outside or (row < 0).any() or (target < 0).any() or ((item < 0) & ~empty).any():
             raise StoreError(
                 f"{record.path}: users.parquet and ranked.parquet do not fit each other and "
                 f"{self.root / 'data' / record.dataset}; remove the cell's folder and run the suite again"
             )
-        place = ranked["rank"].to_numpy().astype(np.int64) - 1
         k = max(int(record.provenance.get("protocol", {}).get("k", 0)), int(place.max(initial=-1)) + 1)
         lists = np.full((len(users), k), -1, np.int64)
         lists[row, place] = np.where(item < 0, -2, item)
@@ -328,12 +330,11 @@ def load(folder: Path | str) -> Results:
         reason = "it has no suite.json" if root.is_dir() else "there is no such folder"
         raise StoreError(f"{root} is not a results folder: {reason}; give the folder that 'rlrecbench run' wrote")
     suite = read_json(root / "suite.json")
-    for key in ("name", "seeds", "datasets", "backbones", "methods", "metrics"):
-        if key not in suite:
-            raise StoreError(f"{root / 'suite.json'}: the key {key!r} is missing; run the suite again to rewrite it")
+    shapes.check(shapes.suite_file, suite, root / "suite.json", "run the suite again to rewrite it")
     records = [_record(path) for path in sorted(root.glob("cells/*/*/*/seed-*/metrics.json"))]
     failed = root / "failures.json"
     lines = read_json(failed, list) if failed.is_file() else []
+    shapes.check(shapes.failures_file, lines, failed, "remove the file and run the suite again")
     return Results(root, suite, records, {line["cell"]: line["reason"] for line in lines})
 
 
@@ -341,15 +342,10 @@ def _record(path: Path) -> Record:
     data = read_json(path)
     if data.get("schema") != SCHEMA:
         raise StoreError(f"{path}: schema {data.get('schema')!r}, but this version reads {SCHEMA}; run the suite again")
-    metrics, provenance = data.get("metrics"), data.get("provenance")
-    numbers = isinstance(metrics, dict) and all(v is None or type(v) in (int, float) for v in metrics.values())
-    if not numbers or not isinstance(provenance, dict) or not isinstance(provenance.get("fingerprint"), str):
-        raise StoreError(
-            f"{path}: needs 'metrics' (numbers by name, null where undefined) and 'provenance' with a 'fingerprint'; "
-            "remove the cell's folder and run the suite again"
-        )
+    shapes.check(shapes.record_file, data, path, "remove the cell's folder and run the suite again")
+    metrics, provenance = data["metrics"], data["provenance"]
     seed = path.parent.name.removeprefix("seed-")
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise StoreError(f"{path}: the folder's name must be seed-<number>; rename or remove it")
     dataset, backbone, method = path.parts[-5:-2]
     audit, cost = data.get("audit", {}), data.get("cost", {})

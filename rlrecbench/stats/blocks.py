@@ -167,17 +167,22 @@ def _signed_rank(difference: Floats) -> float:
 
 
 def _cliques(order: Sequence[int], same: set[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
-    """Largest groups whose pairs are all in ``same`` (Bron and Kerbosch, 1973), members and groups in ``order``."""
+    """Largest groups whose pairs are all in ``same``, members and groups in ``order``.
+
+    Source: Bron and Kerbosch, 1973, with the pivot of Tomita et al., 2006.
+    """
     beside = {i: {j for j in order if (min(i, j), max(i, j)) in same} for i in order}
-    found: list[tuple[int, ...]] = []
+    place = {i: at for at, i in enumerate(order)}
+    found: list[list[int]] = []
 
-    def grow(group: tuple[int, ...], candidates: list[int], done: set[int]) -> None:
-        if not candidates and not done and len(group) > 1:
-            found.append(group)
-        while candidates:
-            i = candidates.pop(0)
-            grow((*group, i), [j for j in candidates if j in beside[i]], done & beside[i])
-            done = done | {i}
+    def grow(group: list[int], candidates: set[int], done: set[int]) -> None:
+        if not candidates and not done:
+            found.append(sorted(group, key=place.__getitem__))
+            return
+        pivot = max(candidates | done, key=lambda i: len(candidates & beside[i]))
+        for i in candidates - beside[pivot]:
+            grow([*group, i], candidates & beside[i], done & beside[i])
+            candidates, done = candidates - {i}, done | {i}
 
-    grow((), list(order), set())
-    return tuple(found)
+    grow([], set(order), set())
+    return tuple(tuple(g) for g in sorted(found, key=lambda g: [place[i] for i in g]) if len(g) > 1)

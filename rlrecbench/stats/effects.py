@@ -83,7 +83,7 @@ def _relative(A: Floats, B: Floats) -> Interval | None:
         return None
     value = float(A.mean() - B.mean()) / scale
     around = two_way((A - float(A.mean() / B.mean()) * B) / scale)
-    return Interval(value, value + around.low - around.mean, value + around.high - around.mean)
+    return Interval(value, value + around.low, value + around.high)
 
 
 def _improvement(a: Floats, b: Floats, better: Direction) -> float:

@@ -2,14 +2,16 @@
 
 It runs on accelerate's ``Accelerator`` (device, autocast, gradient synchronisation, clipping). What is drawn
 for a batch is drawn for the whole batch before it is cut into micro-batches, and a loss is a mean over
-prompts, so 1 x N and N x 1 micro-batches give the same gradient.
+prompts, so 1 x N and N x 1 micro-batches give the same gradient. So do N processes: each has all of the batch's
+draws and learns from its share of the prompts. The first process alone writes.
 """
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlrecbench import checkpoint
@@ -34,6 +36,7 @@ from rlrecbench.seeds import generator, stream
 from rlrecbench.store import Report, silent
 from rlrecbench.train.budget import Budget, by_length, epoch_batches
 from rlrecbench.train.pool import Pool, fill
+from rlrecbench.train.tracking import Trackers, Tracking
 
 Rows = NDArray[np.int64]
 _LOG_EVERY = 50
@@ -74,6 +77,7 @@ class TrainJob:
         micro_batch: Prompts per forward pass; None: the whole batch.
         checkpoint_minutes: Minutes between checkpoints; evaluations are followed by one in any case.
         rank_batch: Prompts per batch of the search.
+        tracking: Where else the lines of ``train.jsonl`` go; None: nowhere.
     """
 
     data: Dataset
@@ -90,6 +94,7 @@ class TrainJob:
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
     rank_batch: int = 128
+    tracking: Tracking | None = None
 
 
 class Outcome(NamedTuple):
@@ -241,8 +246,14 @@ class _Run:
         self.method, self.budget, self.examples = job.method, job.budget, job.data.train
         AcceleratorState._reset_state()  # one per process otherwise, with the first training's precision
         cpu = device_of(job.device).type == "cpu"
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self._bfloat16(cpu) else "no")
-        self.device = self.accelerator.device
+        self.accelerator = Accelerator(
+            cpu=cpu,
+            mixed_precision="bf16" if self._bfloat16(cpu) else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.log_path = job.folder / "train.jsonl"
+        self.device, self.first = self.accelerator.device, self.accelerator.is_main_process
+        self.index, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(stream(job.seed, "heads"))
         job.policy.to(self.device)
         reference = None
@@ -262,16 +273,26 @@ class _Run:
         self.text = job.text.to(self.device) if job.text is not None else None
         self.fitted = self.method.fit(job.data)
         self.select = "logp" if job.data.protocol == "distribution" else f"ndcg@{_SELECT_K}"
+        self.trackers = Trackers(job.tracking if self.first else None)
         self.pool: Pool | None = None
         self.pool_epoch = -1
-        self.log: dict[str, list[float]] = {}
-        self.state, self.best = self._resume()
+        self.log: list[tuple[float, dict[str, float]]] = []
+        with self.accelerator.main_process_first():  # it puts right what a kill has left half done
+            self.state, self.best = self._resume()
+        self.accelerator.wait_for_everyone()
         self.saved_at = time.perf_counter()
 
     def run(self) -> Outcome:
         """Train to the end."""
+        try:
+            return self._run()
+        finally:
+            self.trackers.close()
+
+    def _run(self) -> Outcome:
         job, state = self.job, self.state
-        self._open_log()
+        if self.first:
+            self._open_log()
         started = time.perf_counter()
         before = state.seconds
         batches: list[Rows] = []
@@ -297,10 +318,10 @@ class _Run:
             state.seconds = before + time.perf_counter() - started
             if time.perf_counter() - self.saved_at > 60 * job.checkpoint_minutes:
                 self._save()
-            if state.step % 5 == 0 or state.step == self.total:
-                best = f", best {self.select} {state.best:.4f}" if state.evaluations else ""
-                self._tell(f"epoch {epoch + 1}{best}")
-        self.log_file.close()
+            best = f", best {self.select} {state.best:.4f}" if state.evaluations else ""
+            self._tell(f"epoch {epoch + 1}{best}")
+        if self.first:
+            self.log_file.close()
         return Outcome(self.best, state.step, state.examples, state.seconds, state.best, state.best_step, state.stopped)
 
     def _evaluation_due(self) -> bool:
@@ -362,9 +383,18 @@ class _Run:
             self.text,
             self.fitted,
         )
+        begin = self.state.step == 0 and self.method.redraw == 0
         self.bare.eval()
         with self.accelerator.autocast():
-            return draw_batch(self.bare, draw, begin=self.state.step == 0 and self.method.redraw == 0)
+            drawn = draw_batch(self.bare, draw, begin)
+        if begin:
+            self._share_heads()
+        return drawn
+
+    def _share_heads(self) -> None:
+        """Give all processes the first one's heads, which each has just initialised: on GPUs sums may differ."""
+        for p in self.bare.heads.parameters():
+            broadcast(p.data)
 
     def _refresh(self, epoch: int) -> None:
         """Renew the reference and the pool where they are due."""
@@ -379,22 +409,22 @@ class _Run:
         if self.pool_epoch == begin:
             return
         path = folder / f"draws-{begin}.safetensors"
-        if path.exists():
-            self.pool = Pool.read(path)
-        else:
+        self.accelerator.wait_for_everyone()
+        there = path.exists()
+        self.accelerator.wait_for_everyone()
+        if not there:
             if begin:
                 self._save()
-            self.pool = self._fill(begin)
-            self.pool.write(path)
-        self.pool_epoch = begin
+            self._fill(begin, path)
+        self.pool, self.pool_epoch = Pool.read(path), begin
 
     def _renew_reference(self, path: Path) -> None:
         """Take the policy as it is now as the reference, or what an interrupted try took at this point."""
         reference = self.bare.__dict__["reference"]
-        if not path.exists():
-            save_file(checkpoint.plain(trained(self.bare.policy)), path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
-        put(reference, load_file(path, device=str(self.device)))
+        if self.first and not path.exists():
+            checkpoint.write(path, checkpoint.plain(trained(self.bare.policy)))
+        self.accelerator.wait_for_everyone()
+        put(reference, checkpoint.read(path, self.device))
 
     def _drop_outdated(self) -> None:
         """Remove draws and references that no resumed run can ask for: the checkpoint is past their epoch."""
@@ -406,10 +436,11 @@ class _Run:
                 if epoch < current:
                     path.unlink()
 
-    def _fill(self, epoch: int) -> Pool:
+    def _fill(self, epoch: int, path: Path) -> None:
+        """Draw for the rows of an epoch, each process for some of the batches, and write the pool."""
         left = self.total - epoch * self.per_epoch  # steps; fewer than an epoch's visit only some of its rows
         rows = np.concatenate(self._batches(epoch)[:left])
-        batches = by_length(self.examples, np.sort(rows), self.budget.batch_size)
+        batches = by_length(self.examples, np.sort(rows), self.budget.batch_size)[self.index :: self.processes]
 
         def draw(rows: Rows) -> tuple[Drawn, dict[str, Tensor]]:
             return self._draw(rows, epoch, epoch * self.per_epoch / self.total, epoch, int(rows[0]))
@@ -417,7 +448,17 @@ class _Run:
         def tick(done: int, total: int) -> None:
             self.report(self.state.step, self.total, f"drawing candidates {done}/{total}")
 
-        return fill(batches, len(self.examples), draw, tick)
+        pool = fill(batches, len(self.examples), draw, tick)
+        if self.processes == 1:
+            return pool.write(path)
+        parts = [path.with_name(f"part-{i}-{path.name}") for i in range(self.processes)]
+        pool.write(parts[self.index])
+        self.accelerator.wait_for_everyone()
+        if self.first:
+            Pool.join([Pool.read(part) for part in parts]).write(path)
+            for part in parts:
+                part.unlink()
+        self.accelerator.wait_for_everyone()
 
     # --- one step ----------------------------------------------------------------------------------------
 
@@ -433,6 +474,7 @@ class _Run:
             self.bare.eval()
             with torch.no_grad(), self.accelerator.autocast():
                 self.method.begin(self.bare.step(Batch(drawn, prompts, kept, epoch, progress, None)))
+            self._share_heads()
         self.learner.train(self.method.dropout)
         factor = self.budget.lr_factor(state.step, self.total)
         for group in self.optimizer.param_groups:
@@ -441,39 +483,38 @@ class _Run:
         for update in range(self.method.updates):
             self._update(Batch(drawn, prompts, kept, epoch, progress, {} if logging else None), update)
         if logging:
-            values = {name: sum(v) / len(v) for name, v in self.log.items()}
+            values = mean_of(gather_object(self.log))
             self._write({"step": state.step, "epoch": epoch, "lr": self.budget.lr * factor, **values})
-        self.log = {}
+        self.log = []
 
     def _update(self, batch: Batch, update: int) -> None:
         B = len(batch.prompts.rows)
-        size = self.job.micro_batch or B
+        pieces = micro_batches(B, self.job.micro_batch, self.index, self.processes)
         self.optimizer.zero_grad(set_to_none=True)
-        for at in range(0, B, size):
-            micro = cut(batch, slice(at, at + size))
-            torch.manual_seed(stream(self.job.seed, "dropout", self.state.step, update, at))
-            share = len(micro.prompts.rows) / B
-            last = at + size >= B
+        total = torch.zeros((), device=self.device)
+        for part in pieces:
+            micro = cut(batch, slice(part.start, part.stop))
+            torch.manual_seed(stream(self.job.seed, "dropout", self.state.step, update, part.start))
             with (
-                self.accelerator.no_sync(self.learner) if not last else nullcontext(),
+                self.accelerator.no_sync(self.learner) if part is not pieces[-1] else nullcontext(),
                 self.accelerator.autocast(),
             ):
-                loss = self.learner(micro) * share
-            self.finite &= loss.detach().isfinite()
+                loss = self.learner(micro) * part.weight
+            total += loss.detach()
             if micro.log is not None:
-                self._must_be_finite()
-            self.accelerator.backward(loss)
-            if micro.log is not None:
-                for name, value in {"loss": float(loss.detach()) / share, **micro.log}.items():
-                    self.log.setdefault(name, []).append(value)
+                self._must_be_finite(total)
+            self.accelerator.backward(loss * self.processes)  # whose gradients are averaged, not added
+            if micro.log is not None and part.weight:
+                self.log.append((part.weight, {"loss": float(loss.detach()) / part.weight, **micro.log}))
+        self.finite &= self.accelerator.reduce(total).isfinite()
         if self.budget.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.clip)
-            if batch.log is not None and norm is not None:
-                self.log.setdefault("grad_norm", []).append(float(norm))
+            if batch.log is not None and norm is not None and self.first:
+                self.log.append((1.0, {"grad_norm": float(norm)}))
         self.optimizer.step()
 
-    def _must_be_finite(self) -> None:
-        if not bool(self.finite):
+    def _must_be_finite(self, loss: Tensor | None = None) -> None:
+        if not bool(self.finite if loss is None else self.finite & loss.isfinite()):
             raise BenchError(
                 f"the loss was not finite by step {self.state.step}; lower lr (now {self.budget.lr}) or set clip"
             )
@@ -483,7 +524,8 @@ class _Run:
     def _evaluate(self) -> None:
         state = self.state
         epoch = (state.step - 1) // self.per_epoch
-        value = self._validate() if self.select != "logp" else self._likelihood()
+        found = self._validate() if self.select != "logp" else self._likelihood()
+        value = float(broadcast(torch.tensor(found, dtype=torch.float64, device=self.device)))
         better = not state.evaluations or value > state.best
         state.evaluations.append((state.step, value))
         if better:
@@ -506,7 +548,7 @@ class _Run:
             return 0.0
         self.bare.eval()
         targets = torch.as_tensor(valid.target, device=self.device)
-        batches = by_length(valid, rows, self.job.rank_batch)
+        batches = by_length(valid, rows, self.job.rank_batch)[self.index :: self.processes]
 
         def told(part: Rows) -> Rows:
             self.report(self.state.step, self.total, f"validating on {len(rows)} rows")
@@ -526,7 +568,8 @@ class _Run:
             for part in batches
         )
         with self.accelerator.autocast():
-            rank = ranks(self.method, jobs, targets)[torch.as_tensor(rows, device=self.device)]
+            rank = self.accelerator.reduce(ranks(self.method, jobs, targets))
+        rank = rank[torch.as_tensor(rows, device=self.device)]
         gain = torch.where(rank > 0, 1 / torch.log2(rank.double() + 1), 0.0)
         return float(gain.mean())
 
@@ -542,19 +585,22 @@ class _Run:
         return float(found.trie[0, place[leaf]].double().mean())
 
     def _open_log(self) -> None:
-        path = self.job.folder / "train.jsonl"
-        path.touch()
-        with path.open("r+b") as f:
+        self.log_path.touch()
+        with self.log_path.open("r+b") as f:
             f.truncate(self.state.log_bytes)
-        self.log_file = path.open("a", encoding="utf-8")
+        self.trackers.begin(self.log_path)
+        self.log_file = self.log_path.open("a", encoding="utf-8")
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.log_file.write(json.dumps(line) + "\n")
+        if self.first:
+            self.log_file.write(json.dumps(line) + "\n")
+            self.trackers.log(line)
 
     def _resume(self) -> tuple[Progress, dict[str, Tensor]]:
         """Continue from the newest checkpoint; a fresh start if there is none."""
         found = checkpoint.load(self.job.folder, self.device)
-        if found is None:
+        logged = self.log_path.stat().st_size if self.log_path.exists() else 0
+        if found is None or logged < found.record["log_bytes"]:  # lost its end, as in a power cut
             return Progress(), {}
         put(self.bare, found.tensors["learner"])
         checkpoint.restore(self.optimizer, found.tensors["optimizer"])
@@ -562,6 +608,8 @@ class _Run:
         return Progress(**saved), checkpoint.plain(found.tensors.get("best", {}))
 
     def _save(self) -> None:
+        if not self.first:
+            return
         self.log_file.flush()
         self.state.log_bytes = (self.job.folder / "train.jsonl").stat().st_size
         self._must_be_finite()
@@ -573,6 +621,41 @@ class _Run:
         checkpoint.save(self.job.folder, self.state.step, tensors, asdict(self.state))
         self._drop_outdated()
         self.saved_at = time.perf_counter()
+
+
+class Piece(NamedTuple):
+    """A micro-batch: prompts ``start`` to ``stop`` of a batch, and their share of it."""
+
+    start: int
+    stop: int
+    weight: float
+
+
+def micro_batches(size: int, limit: int | None, index: int = 0, processes: int = 1) -> list[Piece]:
+    """Cut a process's share of a batch.
+
+    A process without a prompt gets one that counts nothing, as all must take part in every gradient.
+
+    Args:
+        size: Prompts of the batch, B.
+        limit: Prompts per micro-batch; None: all at once.
+        index: Which process.
+        processes: How many share the batch.
+    """
+    first, last = size * index // processes, size * (index + 1) // processes
+    if first == last:
+        return [Piece(0, 1, 0.0)]
+    cuts = [*range(first, last, limit or last - first), last]
+    return [Piece(a, b, (b - a) / size) for a, b in pairwise(cuts)]
+
+
+def mean_of(logged: Iterable[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+    """Weighted mean of each value over the micro-batches and updates that have it."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for weight, values in logged:
+        for name, value in values.items():
+            found.setdefault(name, []).append((weight, value))
+    return {name: sum(w * v for w, v in pairs) / sum(w for w, _ in pairs) for name, pairs in found.items()}
 
 
 def cut(batch: Batch, part: slice | Tensor) -> Batch:

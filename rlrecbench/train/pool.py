@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlrecbench import checkpoint
 from rlrecbench.method import Drawn
 
 
@@ -38,14 +38,25 @@ class Pool:
 
     def write(self, path: Path) -> None:
         """Write through a temporary name."""
-        temporary = path.with_suffix(".tmp")
-        save_file({**self.tensors, "place": self.place}, temporary)
-        temporary.replace(path)
+        checkpoint.write(path, {**self.tensors, "place": self.place})
+
+    @staticmethod
+    def join(pools: "Sequence[Pool]") -> "Pool":
+        """Put pools of different rows together."""
+        place, size = torch.full_like(pools[0].place, -1), 0
+        for pool in (full := [p for p in pools if p.tensors]):
+            place = torch.where(pool.place < 0, place, pool.place + size)
+            size += len(pool.tensors["items"])
+        return Pool(place, {name: torch.cat([p.tensors[name] for p in full]) for name in full[0].tensors})
 
     @staticmethod
     def read(path: Path) -> "Pool":
-        """Read what :meth:`write` wrote."""
-        tensors = load_file(path)
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        tensors = checkpoint.read(path)
         return Pool(tensors.pop("place"), tensors)
 
 

@@ -606,6 +606,7 @@ def test_diagnostics_leave_out_what_is_behind_the_end_or_absent() -> None:
     assert log["log_reward"] == pytest.approx(log_reward, rel=1e-5)
     assert log["item_log_ratio"] == pytest.approx(-0.8 - log_reward, rel=1e-5)
     assert log["residual_mean"] == pytest.approx((-0.8 - log_reward) / 2, rel=1e-5)
+    assert log["hit"] == 0
 
 
 def test_only_the_frequency_needs_no_scores() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from rlrecbench.baselines.gflowgr import GFlowGR, GFlowGRTB, _shared_prefix
+from rlrecbench.baselines.gflowgr import GFlowGR, GFlowGRTB, _mean, _shared_prefix
 from torch import Tensor
 
 from rlrecbench import conformance, registry
@@ -103,6 +103,8 @@ def test_similarity_does_not_count_collision_codes_nor_what_is_behind_a_paths_en
     draw = small_draw(codes, 0)
     assert rewards["token-overlap"](draw, items).tolist() == [[2, 2, 1, 1, 0]]
     assert _shared_prefix(draw, items).tolist() == [[2, 2, 0, 1, 0]]
+    first = Catalogue([(0, 4), (0, 5), (1, 4), (0, 4)], 12)  # 0 is a token like any other
+    assert _shared_prefix(small_draw(first, 0), items).tolist() == [[2, 1, 0, 2, 0]]
     titles = Catalogue([(1, 2), (3, 2), (1, 4), (1, 5, 6, 7)], 12)
     assert _shared_prefix(small_draw(titles, 2), items).tolist() == [[1, 0, 2, 1, 0]]
 
@@ -185,6 +187,34 @@ def test_the_adaptive_window_slides(progress: float, ramp: bool) -> None:
         assert ranks == list(range(first, first + 10))
 
 
+def test_a_window_wider_than_the_draws_is_drawn_from_everywhere() -> None:
+    """Four of the lowest half of a pool of 96, which is 48 ranks: beyond the first four, and never beyond the half."""
+    seen = [rank for ranks, _ in ranks_of(drawn_by(0, 0.0, pool=96, trajectories=4, window=0.5)) for rank in ranks]
+    assert 30 < max(seen) < 48
+    assert len(set(seen)) > 20
+
+
+def test_a_window_as_wide_as_the_pool_never_slides() -> None:
+    """At the end of training the lowest score is drawn as often as any."""
+    drawn = [ranks_of(drawn_by(seed, 1.0, pool=96, trajectories=4, window=1.0)) for seed in range(3)]
+    assert min(rank for ranks in drawn for row, _ in ranks for rank in row) == 0
+
+
+def test_more_items_than_there_are_leave_gaps() -> None:
+    """96 items less the target and the history, for 200 places."""
+    items = drawn_by(0, 0.5, trajectories=200, window=1.0).items
+    for row in items.tolist():
+        kept = [i for i in row if i >= 0]
+        assert len(kept) == len({*kept})
+        assert 80 < len(kept) < 96
+        assert {*row} - {*kept} == {-1}
+
+
+def test_the_mean_over_a_single_entry_is_that_entry() -> None:
+    assert float(_mean(torch.tensor([5.0, 7.0]), torch.tensor([True, False]))) == 5.0
+    assert float(_mean(torch.tensor([5.0, 7.0]), torch.tensor([False, False]))) == 0.0
+
+
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
 def test_the_growing_window_keeps_the_easy_items(progress: float) -> None:
     """Ranks 0 .. floor(progress (M - 10)) + 9; late in training both its ends are drawn from."""
@@ -256,7 +286,7 @@ def test_trajectory_balance_by_hand() -> None:
 
 def test_log_z_of_the_prompt_is_linear_in_its_first_state() -> None:
     """Log Z(b) = w h_b + bias with the decoder's first state h_b, the same for all candidates of a prompt."""
-    probe = probe_of(log_z="prompt", weighted=False, normalise=False)
+    probe = probe_of(log_z="prompt", trajectories=2, weighted=False, normalise=False)
     learner = probe.learner()
     weight, bias = (p for n, p in sorted(learner.heads["log_z"].named_parameters(), reverse=True))
     with torch.no_grad():
@@ -378,6 +408,18 @@ def test_the_windows_place_is_logged(sampler: str, ramp: int | None, window: flo
     assert isinstance(method, GFlowGRTB)
     method.loss(hand_step(log))
     assert log["window"] == window
+
+
+def test_the_mean_log_flow_of_the_empty_path_is_logged() -> None:
+    """With the map still at zero it is the first bias."""
+    probe = probe_of("gflowgr-db")
+    learner = probe.learner()
+    head: Any = learner.heads["log_f"]
+    log: dict[str, float] = {}
+    with torch.no_grad():
+        head.bias[0] = 3.5
+        learner(probe.batch(learner)._replace(log=log))
+    assert log["log_f0"] == pytest.approx(3.5)
 
 
 @BOTH

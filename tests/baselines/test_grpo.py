@@ -336,3 +336,9 @@ def test_two_updates_clip_against_the_draw() -> None:
     clipped = ((advantage > 0) & (ratio > 1.2)) | ((advantage < 0) & (ratio < 0.8))
     assert float(clipped.float().mean()) > 0
     assert logged(step)["clip_fraction"] == pytest.approx(float(clipped[step.tokens.present].float().mean()))
+
+
+def test_equal_rewards_have_no_advantage_beside_an_absent_candidate() -> None:
+    """The mean of seven times .1 is not .1 in single precision; what rounding leaves would be scaled up."""
+    reward = torch.tensor([[0.1] * 7 + [9.0]])
+    assert advantages(reward, torch.tensor([[True] * 7 + [False]]), True).tolist() == [[0.0] * 8]

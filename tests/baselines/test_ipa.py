@@ -76,6 +76,14 @@ def test_winner_and_loser_by_hand(winner: str, expected: list[list[int]]) -> Non
         assert gap == (sign * (row[1] - row[2]) if row[1] >= 0 else 0)
 
 
+@pytest.mark.parametrize(("winner", "expected"), [("best", [50, -1, -1]), ("target", [50, 50, 20])])
+def test_where_all_beams_were_seen_only_the_target_can_win(winner: str, expected: list[int]) -> None:
+    probe = _probe(share=1.0, winner=winner)
+    draw = Given(torch.tensor([[30, 20]]), torch.tensor([50]), probe)
+    draw.prompts = Prompts("train", torch.arange(1), torch.tensor([[20, 30]]))
+    assert _drawn(probe.tuner, draw).items.tolist() == [expected]
+
+
 @pytest.mark.parametrize("winner", ["best", "target"])
 def test_winner_and_loser_are_the_extremes_of_the_policys_beams(winner: str) -> None:
     """Against a search of its own and the scores of all items; thirty items, each on a leaf of its own, 40 prompts.
@@ -171,6 +179,9 @@ def test_diagnostics_are_those_of_winner_and_loser() -> None:
         win, lose = (sum(float(step.gain[b, c]) for b in paired) / len(paired) for c in (1, 2))
     score = probe.collab.score("train", torch.arange(24))
     gaps = [float(score[b, batch.drawn.items[b, 1]] - score[b, batch.drawn.items[b, 2]]) for b in paired]
+    right = sum(float(step.gain[b, 1].detach()) > float(step.gain[b, 2].detach()) for b in paired) / len(paired)
+    assert log["accuracy"] == pytest.approx(right)
+    assert right > 0
     assert log["pairs"] == pytest.approx(len(paired) / 24)
     assert log["chosen_drift"] == pytest.approx(win, abs=1e-5)
     assert log["rejected_drift"] == pytest.approx(lose, abs=1e-5)

@@ -122,6 +122,34 @@ def test_numbers_of_the_whole_batch() -> None:
     assert found["spread"].tolist() == pytest.approx([statistics.pstdev(a)] * 2)
     fit = 1 - statistics.pvariance(a) / statistics.pvariance(r)
     assert found["explained"].tolist() == pytest.approx([fit] * 2, rel=1e-4)
+    log = logged(step := given(OLD.clone(), REF, VALUE, THERE, REWARD, found))
+    ppo().loss(step)
+    assert log["advantage_std"] == pytest.approx(statistics.pstdev(a))
+
+
+def test_equal_returns_leave_nothing_to_explain() -> None:
+    """One prompt, one token: the variance of the returns is 0, and so is the share explained, a number."""
+    one = given(OLD[:1, :, :1], REF[:1, :, :1], VALUE[:1, :, :1], THERE[:1, :, :1], REWARD[:1])
+    assert ppo().prepare(one)["explained"].tolist() == [0.0]
+
+
+def test_what_a_batch_has_drawn_is_logged() -> None:
+    """Two prompts, two samples each: the first prompt's first sample is the target, the second's last is no item."""
+    items, there = torch.tensor([[3, 0], [2, -1]]), torch.ones(2, 2, 1, dtype=torch.bool)
+    numbers = {name: torch.zeros(2, 2, 1) for name in ("old", "advantage", "value", "returns")}
+    whole = {"spread": torch.zeros(2), "explained": torch.zeros(2), "weight": torch.ones(2), "kl": torch.zeros(2, 2)}
+    step = given(torch.zeros(2, 2, 1), torch.zeros(2, 2, 1), torch.zeros(2, 2, 1), there, torch.zeros(2, 2),
+                 {**numbers, **whole, "hit": torch.tensor([[1.0, 0.0], [0.0, 0.0]])})  # fmt: skip
+    step.items = items
+    ppo(sampling="vocab").loss(step)
+    assert logged(step)["hit_rate"] == 0.5
+    assert logged(step)["illegal"] == 0.25
+
+
+def test_two_advantages_whiten_by_their_unbiased_variance() -> None:
+    """1 and 3: mean 2, variance 2."""
+    found = whitened(torch.tensor([1.0, 3.0]), torch.ones(2, dtype=torch.bool))
+    assert found.tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5], rel=1e-5)
 
 
 def test_whitening_by_the_librarys_mean_and_variance() -> None:
@@ -425,17 +453,27 @@ def test_the_targets_likelihood_is_added() -> None:
     one, two = Probe(ppo()), Probe(ppo(sft_weight=0.5))
     learner, other = one.learner(), two.learner()
     with torch.no_grad():
-        difference = float(other(two.batch(other))) - float(learner(one.batch(learner)))
+        log: dict[str, float] = {}
+        difference = float(other(two.batch(other)._replace(log=log))) - float(learner(one.batch(learner)))
         history, target = one.prompts()
         policy = learner.policy
         logp = score(policy, policy.encode(history.history), target[:, None]).vocab.sum()
     assert difference == pytest.approx(-0.5 * float(logp) / 24, rel=1e-4)
+    assert log["nll"] == pytest.approx(-float(logp) / 24, rel=1e-5)
 
 
 def test_the_value_starts_at_zero_and_learns_faster() -> None:
     head = ppo(value_lr=7.0).heads(16)["value"]
-    assert float(head.module(torch.randn(3, 16)).detach().abs().max()) == 0.0
+    assert head.module(torch.randn(3, 16)).tolist() == [[0.0]] * 3
     assert (head.lr, head.decay) == (7.0, 0.0)
+
+
+def test_the_value_begins_at_the_mean_reward_of_what_was_drawn() -> None:
+    """Three paths earn 1, 0.5 and 0.3; the fourth is no item's and does not count."""
+    linear = nn.Linear(16, 1)
+    drawn = Drawn(torch.tensor([[0, 1], [2, -1]]), torch.tensor([[1.0, 0.5], [0.3, 9.0]]))
+    ppo().begin(Step(drawn, prompts(2), model(SIX), "trie", {"value": linear}))
+    assert float(linear.bias.detach()) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

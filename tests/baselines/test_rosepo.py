@@ -48,6 +48,14 @@ def test_published_values(eps: float, expected: float) -> None:
     assert float(loss.detach()) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_mean_doubt_of_the_pairs_is_logged() -> None:
+    log: dict[str, float] = {}
+    step = _step([[1.0, -0.5], [1.0, 0.0], [0.0, 0.0]], [0.1, 0.4, 0.3], [[0, 5], [1, 6], [2, -1]])
+    step._log = log
+    _method({"smoothing": 0.5}).loss(step)
+    assert log["eps"] == pytest.approx((0.1 + 0.4) / 2)
+
+
 def test_the_gradient_vanishes_where_the_policy_believes_the_label_as_much_as_the_oracle() -> None:
     """The loss is the cross-entropy of sigmoid(m) with 1 - eps: zero gradient at m = log((1 - eps) / eps)."""
     gain = math.log(0.8 / 0.2) / 0.3

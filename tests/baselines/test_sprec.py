@@ -61,6 +61,7 @@ def test_the_wrong_item_is_the_most_probable_one(name: str, settings: dict[str, 
     probe = _probe(name, {"beams": 96, **settings})
     learner = probe.learner()
     items = probe.batch(learner).drawn.items
+    assert items.shape == (24, 2)
     prompts, target = probe.prompts()
     policy = learner.policy
     with torch.no_grad():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrecbench.data.datasets import checksum, data_dirs, datasets, locate, source_names, spec_of
+from rlrecbench.data.datasets import checksum, commands_for, data_dirs, datasets, locate, source_names, spec_of
 from rlrecbench.errors import DataError, UnknownNameError
 
 NAMES = ["beauty", "cds_and_vinyl", "instruments", "ml-100k", "movies_and_tv", "video_games", "yelp"]
@@ -97,8 +97,18 @@ def test_a_missing_data_set_says_where_it_was_sought_and_what_to_do(tmp_path: Pa
         "--data-dir",
         "RLRECBENCH_DATA",
         "Flower on GitHub",
+        "run 'rlrecbench data download video_games && rlrecbench data prepare video_games', put",
     ):
         assert part in message
+
+
+def test_the_commands_that_bring_a_data_set_can_be_carried_out() -> None:
+    """Yelp's raw files have no address, so its authors' files are taken; nothing can be downloaded of ml-100k."""
+    assert commands_for(spec_of("ml-100k", [])) == ""
+    for name in set(NAMES) - {"ml-100k"}:
+        flag = " --released" if name == "yelp" else ""
+        commands = f"rlrecbench data download {name}{flag} && rlrecbench data prepare {name}{flag}"
+        assert commands_for(spec_of(name, [])) == commands
 
 
 def test_ml_100k_is_found_without_importing_recbole(dirs_of: Callable[[str], list[Path]]) -> None:

@@ -1,15 +1,18 @@
 """What a plan expects: every method has a cost, and more work costs more."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rlrecbench import registry
-from rlrecbench.execute.estimate import estimate
+from rlrecbench.execute import estimate as estimates
+from rlrecbench.execute.estimate import Cost, duration_of, estimate
 from rlrecbench.method import FineTune, methods
 from rlrecbench.stages import Train
 from rlrecbench.store import Store
 from rlrecbench.suite import builtin, expand, find, load
+from tests.durability.test_damage import Word
 
 registry.load()
 
@@ -63,6 +66,7 @@ def test_builtin_suites_are_valid() -> None:
     assert {
         "quickstart",
         "methods-ml100k",
+        "paper",
         "ablations/identifiers",
         "ablations/identifiers-beauty",
         "ablations/gflowgr-table2",
@@ -73,7 +77,7 @@ def test_builtin_suites_are_valid() -> None:
 
 
 def test_the_suites_name_every_method() -> None:
-    suites = [load(find(name)) for name in ("methods-ml100k", "flower-tiny")]
+    suites = [load(find(name)) for name in ("methods-ml100k", "flower-tiny", "paper-cpu")]
     assert {entry.name for suite in suites for entry in suite.methods} == {
         e.name for e in methods if e.value.__module__.startswith("rlrecbench.")
     }
@@ -90,3 +94,42 @@ def test_a_chain_of_starts_is_trained_once(tmp_path: Path) -> None:
     assert sdpo.start.key == flower.key
     assert dpo.start is not None
     assert dpo.start.key == sdpo.key
+
+
+def test_time_is_flops_by_a_share_of_the_measured_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 10 GFLOP/s a core trains at 2.2, ranks at 3; a stage without FLOPs counts by its test rows."""
+    monkeypatch.setattr(estimates, "peak", lambda device: 1e10)
+    cells = expand(load(_suite(tmp_path, "sft", "most-popular")), (), device="cpu")
+    rank, bare = cells[0].score.rank, cells[1].score.rank
+    assert rank.train is not None
+    costs = estimate([rank.train, rank, bare, bare.data], Store(tmp_path / "store"))
+    assert costs[rank.train.key].seconds == pytest.approx(costs[rank.train.key].flops / 2.2e9)
+    assert costs[rank.key].seconds == pytest.approx(costs[rank.key].flops / 3e9)
+    assert costs[bare.key].seconds == pytest.approx(0.02 + 943 * 5e-5)
+    assert costs[bare.data.key].seconds == 0.5
+
+
+def test_a_stage_like_it_in_the_store_tells_its_time_and_a_damaged_one_nothing(tmp_path: Path) -> None:
+    cells = expand(load(_suite(tmp_path, "most-popular")), (), device="cpu")
+    data, store = cells[0].score.rank.data, Store(tmp_path / "store")
+    folder = store.path(data)
+    folder.mkdir(parents=True)
+    (folder / "stage.json").write_text(json.dumps({**data.identity, "wall_s": 7.5}))
+    assert estimate([data], store)[data.key].seconds == 7.5
+    for name, record in (("a", "[1, 2]"), ("b", "{}"), ("c", "{"), (f"{folder.name}.broken-1", "{}")):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "stage.json").write_text(record)
+    (folder.parent / "d").mkdir()
+    (folder.parent / "d/stage.json").write_text(json.dumps({**data.identity, "wall_s": 9.5}))
+    (folder.parent / "d/cost.json").write_text("")
+    assert estimate([data], store)[data.key].seconds == 7.5
+
+
+def test_a_run_takes_no_less_than_its_longest_chain() -> None:
+    """Four stages of 10 s: one, two that need it, and one that needs one of these. Two workers: 30 s; one: 40 s."""
+    first = Word("first")
+    second, third = Word("second", first), Word("third", first)
+    stages = [first, second, third, Word("fourth", second)]
+    costs = {s.key: Cost(0.0, 10.0, 0.0) for s in stages}
+    assert [duration_of(stages, costs, n) for n in (1, 2, 8)] == [40, 30, 30]
+    assert duration_of([], {}, 2) == 0

@@ -1,6 +1,7 @@
 """The local executor: order, failures, dying processes, policies."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -8,8 +9,9 @@ import pytest
 
 from rlrecbench import registry
 from rlrecbench.errors import StoreError
-from rlrecbench.execute.local import execute
+from rlrecbench.execute.local import processes
 from rlrecbench.execute.progress import Clock, Running, duration
+from rlrecbench.execute.scheduler import execute
 from rlrecbench.store import Store
 
 # Workers are fresh processes: what they compute must come from a file they can import, like a user's plug-in.
@@ -68,8 +70,9 @@ def test_failures_block_their_descendants_and_nothing_else(tmp_path: Path, plugi
     deeper = acts.Act("deeper", below[0])
     done: list[str] = []
     report = execute(
-        [*below, deeper, child], store, workers=2, plugins=[plugin], quiet=True, on_done=lambda s: done.append(s.label)
-    )
+        [*below, deeper, child], store, processes, workers=2, plugins=[plugin], quiet=True,
+        on_done=lambda s: done.append(s.label),
+    )  # fmt: skip
     assert sorted(done) == ["child", "good"]
     assert report.computed == 2
     assert store.has(child)
@@ -83,27 +86,38 @@ def test_failures_block_their_descendants_and_nothing_else(tmp_path: Path, plugi
     assert "hello from fail" in report.failures[deeper.key].log.read_text()
     assert "RuntimeError" in store.log(bad).read_text()
     assert not store.has(bad)
-    again = execute([good, child], store, workers=1, plugins=[plugin], quiet=True)
+    again = execute([good, child], store, processes, workers=1, plugins=[plugin], quiet=True)
     assert (again.computed, again.failures) == (0, {})
 
 
 def test_policies_and_stop_on_error(tmp_path: Path, plugin: Path, acts: ModuleType) -> None:
     store = Store(tmp_path / "store")
     a, b = acts.Act("a"), acts.Act("b")
-    never = execute([a], store, policy="never", quiet=True)
+    never = execute([a], store, processes, policy="never", quiet=True)
     assert a.key in never.failures
     assert not store.has(a)
-    execute([a], store, workers=1, plugins=[plugin], quiet=True)
-    assert execute([a], store, workers=1, plugins=[plugin], policy="always", quiet=True).computed == 1
-    stopped = execute([acts.Act("fail"), b], store, workers=1, plugins=[plugin], stop_on_error=True, quiet=True)
+    execute([a], store, processes, workers=1, plugins=[plugin], quiet=True)
+    assert execute([a], store, processes, workers=1, plugins=[plugin], policy="always", quiet=True).computed == 1
+    stopped = execute(
+        [acts.Act("fail"), b], store, processes, workers=1, plugins=[plugin], stop_on_error=True, quiet=True
+    )
     assert stopped.computed == 0
     assert not store.has(b)
+
+
+def test_outside_the_main_thread(tmp_path: Path, plugin: Path, acts: ModuleType) -> None:
+    """Where no signal handler can be set."""
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(
+            execute, [acts.Act("a")], Store(tmp_path), processes, workers=1, plugins=[plugin], quiet=True
+        ).result(timeout=600)
+    assert done.computed == 1
 
 
 def test_a_store_that_cannot_be_written(tmp_path: Path, acts: ModuleType) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
-        execute([acts.Act("a")], Store(tmp_path / "file" / "store"), quiet=True)
+        execute([acts.Act("a")], Store(tmp_path / "file" / "store"), processes, quiet=True)
 
 
 def test_time_left(acts: ModuleType) -> None:

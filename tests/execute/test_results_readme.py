@@ -117,6 +117,8 @@ def test_the_command_is_reconstructed_without_absolute_paths() -> None:
         sets=("seeds=[42, 43]", "backbones.bigrec-qwen.model=/models/qwen"),
         only=("method=sft,dpo",),
         workers=2,
+        track=("tensorboard", "wandb"),
+        ray="local",
         device="cpu",
         policy="always",
         limit_users=100,
@@ -126,7 +128,7 @@ def test_the_command_is_reconstructed_without_absolute_paths() -> None:
     )
     assert command("/home/x/toys.yaml", options) == (
         "rlrecbench run toys.yaml --results out --data-dir data --set 'seeds=[42, 43]' --set "
-        "backbones.bigrec-qwen.model=qwen --only method=sft,dpo --workers 2 --limit-users 100 --device cpu "
-        "--policy always --until train --stop-on-error --quiet"
+        "backbones.bigrec-qwen.model=qwen --only method=sft,dpo --workers 2 --limit-users 100 --track "
+        "tensorboard --track wandb --ray local --device cpu --policy always --until train --stop-on-error --quiet"
     )
     assert command("quickstart", Options()) == "rlrecbench run quickstart"

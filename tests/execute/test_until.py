@@ -1,5 +1,7 @@
 """A run that ends with an earlier kind of stage."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,19 @@ def test_identifiers_are_made_shown_and_not_trained_on(suite: str, tmp_path: Pat
     assert made == ["embed", "identify", "identify", "prepare"]
     assert done.written == [tmp_path / "results" / "identifiers" / "ml-100k.png"]
     assert run(suite, options(tmp_path)).computed == 0
+
+
+def test_trainings_end_with_what_they_reached_on_validation_and_nothing_is_ranked(suite: str, tmp_path: Path) -> None:
+    Path(suite).write_text(Path(suite).read_text() + "train: {epochs: 1, max_steps: 2, eval_examples: 20}\n")
+    done = run(suite, replace(options(tmp_path), until="train", only=("backbone=tiger,none",)))
+    assert (done.failures, done.results) == ({}, None)
+    [table] = done.tables
+    cells, best, at, of, _ = ([*column.cells] for column in table.columns)
+    assert cells == ["ml-100k/tiger/sft seed 42"]
+    assert (at, of) == (["2"], ["2"])
+    [cost] = (json.loads(p.read_text()) for p in (tmp_path / "store").glob("train/*/cost.json"))
+    assert best == [f"ndcg@10 {cost['valid_ndcg10']:.4f}"]
+    assert not list((tmp_path / "store").glob("rank/*"))
 
 
 def test_a_plan_ends_where_the_run_does(suite: str, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def ask(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
 
         yield run
         for child in children.values():
-            child.communicate(timeout=60)
+            child.communicate(timeout=600)
     assert "Retrying" not in (tmp_path / "errors").read_text()  # the library's word for waiting
 
 

@@ -1,6 +1,7 @@
 """Metrics of exposure: many resamples at once equal each on its own, and what an interval may be made from."""
 
 from itertools import combinations
+from math import log2
 
 import numpy as np
 import pytest
@@ -89,3 +90,24 @@ def test_ttr_at_a_fixed_number_of_words_does_not_depend_on_the_number_of_users()
     )
     assert many["ttr@10"] < few["ttr@10"] / 2
     assert many["ttr-fixed@10"] == pytest.approx(few["ttr-fixed@10"], rel=0.02)
+
+
+def test_the_fixed_number_of_words_is_ten_thousand() -> None:
+    """One word twenty thousand times: whatever is drawn holds one kind."""
+    exposure = Exposure(REFERENCE, lambda part: np.array([20_000, 0]))
+    assert float(metrics["ttr-fixed"](exposure)) == pytest.approx(1 / 10_000, rel=1e-9)
+
+
+def test_type_token_ratio_of_some_users_is_told_as_if_all_were_there() -> None:
+    """Two kinds among three words of half of the users: six words of all."""
+    words = np.array([2, 1, 0])
+    assert float(metrics["ttr"](Exposure(REFERENCE, lambda part: words, share=0.5))) == pytest.approx(2 / 6)
+    assert float(metrics["ttr"](Exposure(REFERENCE, lambda part: words))) == pytest.approx(2 / 3)
+
+
+def test_one_recommendation_is_enough() -> None:
+    """Item 1, titled b b c: groups 0 1 0..., one word twice."""
+    lists = Lists(np.array([[1]]), np.array([1]), REFERENCE)
+    names = ["coverage@1", "gini@1", "item-entropy@1", "ttr@1", "entropy@1"]
+    expected = [1 / 7, 6 / 7, 0, 2 / 3, -(2 / 3 * log2(2 / 3) + 1 / 3 * log2(1 / 3))]
+    assert list(evaluate(lists, names).values.values()) == pytest.approx(expected)

@@ -120,6 +120,10 @@ def test_rows_of_examples_are_numbered(tmp_path: Path, make_dataset: MakeDataset
             "user_id\trank\titem_id\nu0\t1\t7\nu0\t3\t8\n",
             r"recs\.tsv, line 3: rank 3 of user 'u0' is above the 2 rows",
         ),
+        (
+            "user_id\trank\titem_id\nu0\t2\t7\nu0\t3\t8\n",
+            r"recs\.tsv, line 3: rank 3 of user 'u0' is above the 2 rows",
+        ),
     ],
 )
 def test_wrong_files_are_answered_in_one_sentence(text: str, message: str, tmp_path: Path, toy: Dataset) -> None:
@@ -183,3 +187,45 @@ def test_every_metric_of_a_file(tmp_path: Path, toy: Dataset) -> None:
     values = score(written(tmp_path, GOOD), toy, standard([1, 2], "string"))["metrics"]
     assert len(values) == len(standard([1, 2], "string"))
     assert np.isfinite(list(values.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("recs.parquet", "row 2"), ("recs.csv.gz", "line 4"), ("recs.tsv.gz", "line 4")]
+)
+def test_the_place_of_what_is_wrong_in_every_kind_of_file(name: str, place: str, tmp_path: Path, toy: Dataset) -> None:
+    """The second row names no item; in text a blank line stands before it."""
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pd.DataFrame({"user_id": ["u0", "u0"], "item_id": ["7", "1"]}).to_parquet(path)
+    else:
+        text = "user_id\titem_id\nu0\t7\n\nu0\t1\n"
+        path.write_bytes(gzip.compress((text.replace("\t", ",") if "csv" in name else text).encode()))
+    with pytest.raises(DataError, match=rf"{name}, {place}: item_id '1' is not an item"):
+        read_lists(path, toy)
+
+
+def test_quotes_belong_to_csv_alone(tmp_path: Path, toy: Dataset) -> None:
+    assert read_lists(written(tmp_path, 'user_id,item_id\n"u0","7"\n', "recs.csv"), toy).ranked[0].tolist() == [0]
+    with pytest.raises(DataError, match="user_id '\"u0\"' is not a user"):
+        read_lists(written(tmp_path, 'user_id\titem_id\n"u0"\t7\n'), toy)
+
+
+def test_a_fraction_is_no_id(toy: Dataset) -> None:
+    with pytest.raises(DataError, match=r"row 1: item_id '7\.5' is not an item"):
+        score(pd.DataFrame({"user_id": ["u0", "u0"], "item_id": [7.5, 8.0]}), toy, ["recall@1"])
+    with pytest.raises(DataError, match="row 2: item_id is empty"):
+        score(pd.DataFrame({"user_id": ["u0", "u0"], "item_id": [8.0, np.nan]}), toy, ["recall@1"])
+
+
+def test_an_array_has_a_row_per_test_row(toy: Dataset) -> None:
+    for wrong in (np.zeros(3, np.int64), np.zeros((3, 1, 1), np.int64), np.zeros((3, 1), np.bool_)):
+        with pytest.raises(DataError, match="the array of recommendations"):
+            score(wrong, toy, ["recall@1"])
+    unsigned = np.array([[0], [1], [2]], np.uint8)
+    assert score(unsigned, toy, ["recall@1"])["metrics"] == {"recall@1": pytest.approx(2 / 3)}
+
+
+def test_without_metrics_the_audit_is_of_the_whole_lists(toy: Dataset) -> None:
+    found = score(np.array(GOOD_LISTS), toy, [])
+    assert found["metrics"] == {}
+    assert found["audit"]["short_entries"] == 3

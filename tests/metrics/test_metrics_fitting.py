@@ -124,6 +124,10 @@ def test_a_token_that_stands_twice_in_a_title_counts_twice() -> None:
     assert token_counts(np.array([3, 1]), np.array([[1, 1], [2, -1]])).tolist() == [0, 6, 1]
 
 
+def test_token_0_counts_like_any_other() -> None:
+    assert token_counts(np.array([3, 1]), np.array([[0, 2], [0, -1]])).tolist() == [4, 0, 3]
+
+
 def test_a_perfect_policy_fits() -> None:
     lists = table([0, 0, 1, 2], [0.5, 0.25, 0.25, 0], [0, 0, 1, 2])
     names = [e.name for e in metrics if e.value.needs == "fit"]

@@ -134,7 +134,7 @@ def test_against_another_implementation(seed: int) -> None:
         counts[min(max(int(np.searchsorted(edges, x, side="right")) - 1, 0), 99)] += 1
     cdf = norm.cdf(edges)
     cdf[0], cdf[-1] = 0, 1
-    assert value(lists, "kl-normal@6") == pytest.approx(scipy_entropy(counts / N + 1e-10, np.diff(cdf)))
+    assert value(lists, "kl-normal@6") == pytest.approx(scipy_entropy(counts / N + 1e-10, np.diff(cdf)), rel=1e-10)
     place = np.linspace(-3, 3, N)[frequency]  # frequencies are 0..N-1, so they are the ranks
     assert value(lists, "kl-normal-rank@6") == pytest.approx(scipy_entropy(p, norm.pdf(place)))
     assert value(lists, "generation-std@6") == pytest.approx(p.std())
@@ -164,6 +164,12 @@ def test_equal_probabilities_have_no_spread() -> None:
     assert np.isnan(value(lists, "kl-normal@7"))
     rounded = lists_of([[0, 1], [0, -1], [0, -1]], [1, 1], probability=[[0.1, 0.3], [0.1, JUNK], [0.1, JUNK]])
     assert np.isnan(value(rounded, "kl-normal@2"))
+
+
+def test_a_spread_of_a_ten_billionth_is_a_spread() -> None:
+    """Half of a thousand items above the mean and half below: +-1 standard deviations, in the bins [1, 1.1) and -1."""
+    lists = spread_over(1 + 1e-10 * np.where(np.arange(1000) % 2, 1.0, -1.0))
+    assert 2.0 < value(lists, "kl-normal@1000") < 3.5
 
 
 def test_more_of_the_mass_on_one_item_is_less_even() -> None:

@@ -1,11 +1,14 @@
 """Names of metrics: cut-offs, aliases, variants, directions, and a newcomer's own metric."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from rlrecbench.errors import ConfigError, UnknownNameError
-from rlrecbench.metrics import Lists, Reference, Spec, evaluate, metric, metrics, parse, standard
+from rlrecbench.metrics import Fit, Lists, Reference, Result, Spec, evaluate, metric, metrics, parse, standard
 from rlrecbench.metrics.reference import Floats
+from rlrecbench.metrics.tables import Place
 
 HIGHER = [
     "recall",
@@ -69,6 +72,14 @@ def test_no_cut_off(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "example"), [("recall@0", "recall@10"), ("hr", "hr@10"), ("@5", "ndcg@10"), ("precision@", "ndcg@10")]
+)
+def test_the_example_is_of_the_same_metric_where_there_is_one(text: str, example: str) -> None:
+    with pytest.raises(ConfigError, match=f"write for example '{example}'"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
     ("text", "nearest"), [("recal@5", "recall"), ("ndgc@10", "ndcg"), ("dgu@10-compta", "dgu-compat")]
 )
 def test_unknown_name_proposes_the_nearest(text: str, nearest: str) -> None:
@@ -82,6 +93,7 @@ def test_directions_and_levels() -> None:
     assert {name for name in known if known[name].better == "lower"} == set(LOWER)
     users = {"recall", "ndcg", "mrr", "hr-string", "ndcg-string", "mrr-string", "collab-user-range"}
     assert {name for name in known if known[name].level == "user"} == users
+    assert {name for name in known if known[name].smooth} == {"dgu", "mgu", "kl-group", "js-group"}
     whole = {name for name in known if known[name].level == "list"}
     assert all(name.endswith("-compat") or known[name].needs for name in whole)
     assert {name for name in known if known[name].level == "exposure"} == known.keys() - users - whole
@@ -105,6 +117,7 @@ def test_a_newcomers_metric_is_evaluated_like_ours() -> None:
             return np.asarray(lists.rank == 1, np.float64)
 
         result = evaluate(lists, ["first@3", Spec("first", 3)])
+        assert first(lists, 3).tolist() == [1, 0]
     finally:
         del metrics._entries["first"]
     assert result.values == {"first@3": 0.5}
@@ -115,3 +128,8 @@ def test_standard_metrics_by_credit() -> None:
     item, string = list(map(str, standard([5, 10]))), list(map(str, standard([5, 10], "string")))
     assert item[:6] == ["mrr@5", "mrr@10", "ndcg@5", "ndcg@10", "recall@5", "recall@10"]
     assert set(string) - set(item) == {f"{m}@{k}-string" for m in ("hr", "ndcg", "mrr") for k in (5, 10)}
+
+
+@pytest.mark.parametrize("kind", [Fit, Lists, Reference, Result, Spec, Place])
+def test_what_is_known_of_lists_cannot_be_changed(kind: Any) -> None:
+    assert kind.__dataclass_params__.frozen

@@ -95,6 +95,8 @@ def test_string_credit(reference: Reference) -> None:
 def test_string_credit_by_leaves(reference: Reference) -> None:
     one_leaf = Lists(np.array([[B, C, D, -1]]), np.array([A]), reference, leaf=np.zeros(4, np.int64))
     assert values(one_leaf, "hr@1-string", "recall@4") == [1, 0]
+    two_leaves = Lists(np.array([[A], [C]]), np.array([B, B]), reference, leaf=np.array([1, 1, 0, 0]))
+    assert evaluate(two_leaves, ["hr@1-string"]).per_user["hr@1-string"].tolist() == [1, 0]
 
 
 def test_fairness(reference: Reference) -> None:
@@ -186,3 +188,23 @@ def test_shapes_must_fit(reference: Reference) -> None:
         Lists(np.zeros((2, 3), np.int64), np.zeros(3, np.int64), reference)
     with pytest.raises(ValueError, match="N = 4"):
         Lists(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), reference, leaf=np.zeros(3, np.int64))
+
+
+def test_lists_without_a_place_or_without_a_user(reference: Reference) -> None:
+    lists = Lists(np.zeros((2, 0), np.int64), np.array([A, B]), reference)
+    assert lists.rank.tolist() == [0, 0]
+    assert values(lists, "recall@1", "coverage@1") == [0, 0]
+    nobody = evaluate(Lists(np.zeros((0, 3), np.int64), np.zeros(0, np.int64), reference), ["recall@1", "ttr@1"])
+    assert np.isnan(list(nobody.values.values())).all()
+
+
+def test_shares_of_a_single_occurrence_and_of_none(make_dataset: MakeDataset) -> None:
+    one, none = (Reference.of(make_dataset(["a", "b"], [history], [0])) for history in (np.ones(1), np.zeros(0)))
+    assert one.group_share.tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert none.group_share.tolist() == [0] * 8
+
+
+def test_numbers_outside_the_catalogue_are_no_items(reference: Reference) -> None:
+    """Four items: 3 is the last; -1 is absent, and everything else is invalid."""
+    lists = Lists(np.array([[3, 4, -1, -2, -7, 0]]), np.array([A]), reference)
+    assert lists.ranked.tolist() == [[3, -2, -1, -2, -2, 0]]

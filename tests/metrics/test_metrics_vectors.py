@@ -1,9 +1,12 @@
 """The released metric code's own numbers, as tabulated for three cases."""
 
+from math import log
+
 import numpy as np
 import pytest
 
 from rlrecbench.metrics import Lists, Reference, evaluate
+from rlrecbench.metrics.distribution import divergence
 
 TITLES = [
     "Alpha One",
@@ -58,3 +61,10 @@ def test_case_c_unseen_titles_in_the_first_list_erase_what_stood_before() -> Non
     accuracy = {"ndcg@1": 1, "ndcg@10": 1, "recall@5": 1, "mrr@10": 1}
     plain = {"dgu@10": 0.457105, "mgu@10": 0.076584}
     check(lists(first, LIST_2, [8, 0]), accuracy | plain | compat | {"entropy@10": 3.884795, "ttr@10": 16 / 36})
+
+
+def test_divergences_of_many_rows_are_those_of_each() -> None:
+    """By hand: .5 ln(.5 / .25) + .5 ln(.5 / .5) = .5 ln 2, and ln 4 of the one item that the other row lacks."""
+    p, q = np.array([[0.0, 0.5, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0]]), np.array([0.25, 0.25, 0.5, 0.0])
+    assert divergence(p, q) == pytest.approx([0.5 * log(2), log(4)])
+    assert float(divergence(p[0], q)) == pytest.approx(0.5 * log(2))

@@ -209,6 +209,7 @@ def test_released_index_is_read(shared_data: Callable[[str], Path]) -> None:
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        ConfigError, match="no benchmark's name begins with 'serach'; there are: search/t5, identifiers/sinkhorn, step/"
+        ConfigError,
+        match="no benchmark's name begins with 'serach'; there are: search/t5, train/t5-padded",
     ):
         bench.run("serach")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rlrecbench.policy.dropout import dropout
+from rlrecbench.policy.dropout import dropout, relu_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -48,3 +48,26 @@ def test_nothing_to_do(p: float, training: bool) -> None:
 def test_everything_dropped_is_torchs() -> None:
     x = torch.randn(5)
     assert torch.equal(dropout(x, 1.0, training=True), F.dropout(x, 1.0))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 1 << 17)])  # within one part, and over several
+def test_relu_dropout_is_dropout_of_relu(shape: tuple[int, ...]) -> None:
+    """Rate and scale as above; the gradient is 1 / (1 - p) exactly where the result is not zero."""
+    torch.manual_seed(0)
+    x = torch.randn(shape, requires_grad=True)
+    doubled = x * 2
+    y = relu_dropout(doubled, 0.25, training=True)
+    kept = y != 0
+    torch.testing.assert_close(y, torch.where(kept, x.detach() * 2 / 0.75, 0.0), rtol=1e-4, atol=0)
+    positive = int((x > 0).sum())
+    rate = 1 - int(kept.sum()) / positive
+    assert abs(rate - 0.25) < 5 * (0.25 * 0.75 / positive) ** 0.5
+    (gradient,) = torch.autograd.grad((y * 3).sum(), x)
+    torch.testing.assert_close(gradient, torch.where(kept, 2 * 3 / 0.75, 0.0), rtol=1e-4, atol=0)
+
+
+def test_relu_dropout_outside_of_training_is_relu() -> None:
+    x = torch.randn(9)
+    before = x.clone()
+    assert torch.equal(relu_dropout(x, 0.5, training=False), before.relu())
+    assert torch.equal(x, before)

@@ -1,6 +1,10 @@
 """Both measures against definitions written out node by node."""
 
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from math import log
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -9,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from rlrecbench.catalogue import Catalogue
 from rlrecbench.policy import score as module
+from rlrecbench.policy.base import Policy
 from rlrecbench.policy.score import score
 from rlrecbench.policy.t5 import T5Policy
 
@@ -124,3 +130,43 @@ def test_leaves_share_the_trie_mass(make: Make, codes: Codes, items: int, levels
     assert bool((tokens.vocab.sum(-1).logsumexp(-1) < 0).all())
     assert bool((tokens.legal <= 1e-6).all())
     assert bool((tokens.trie <= 1e-6).all())
+
+
+TREE = Catalogue([[0, 2], [0, 3], [0, 4], [1], [5, 2]], 6)  # nodes: 0 | 1: "0", 2: "1", 3: "5" | 4, 5, 6: "0x", 7: "52"
+
+
+def _plain(logits: list[list[float]]) -> tuple[Policy, Tensor]:
+    """A policy over ``TREE`` whose states are its logits."""
+    trie = TREE.tensors(torch.device("cpu"))
+    return cast(Policy, SimpleNamespace(catalogue=TREE, trie=trie, head=lambda states: states)), torch.tensor(logits)
+
+
+def test_options_by_hand() -> None:
+    """Weights 1 2 3 4 5 6 by token: of the root 0 1 5 (1 + 2 + 6), of "0" 2 3 4 (3 + 4 + 5), of "5" 2, of "1" none."""
+    policy, states = _plain([[log(v) for v in (1, 2, 3, 4, 5, 6)]] * 4)
+    found = module.options(policy, states, torch.tensor([0, 1, 3, 2]), 3)
+    assert found.nodes[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert int(found.nodes[2, 0]) == 7
+    assert found.tokens[:2].tolist() == [[0, 1, 5], [2, 3, 4]]
+    assert int(found.tokens[2, 0]) == 2
+    expected = torch.tensor([[1, 2, 6], [3, 4, 5], [3, 0, 0], [0, 0, 0]])
+    assert_close(found.logits.exp(), expected.float())
+    assert_close(found.every.exp(), torch.full((4,), 21.0))
+    assert_close(found.legal.exp(), torch.tensor([9.0, 12, 3, 0]))
+    assert_close(found.taken[:3].exp(), torch.tensor([1.0, 3, 3]))
+    chosen = module.options(policy, states, torch.tensor([0, 1, 3, 2]), 3, taken=torch.tensor([5, 0, 2, 1]))
+    assert_close(chosen.taken.exp(), torch.tensor([6.0, 1, 3, 2]))
+
+
+def test_options_at_a_temperature_by_hand() -> None:
+    """At temperature 2 the weights are square roots: 1 and 2 of 4 and 9, all being 1 4 9 16 25 36."""
+    policy, states = _plain([[log(v) for v in (1, 4, 9, 16, 25, 36)]])
+    found = module.options(policy, states, torch.tensor([0]), 3, temperature=2.0)
+    assert_close(found.logits.exp(), torch.tensor([[1.0, 2, 6]]))
+    assert_close(found.every.exp(), torch.tensor([21.0]))
+
+
+def test_scores_cannot_be_changed(policy: T5Policy) -> None:
+    scores = score(policy, policy.encode(HISTORY), torch.zeros(3, 1, dtype=torch.long))
+    with pytest.raises(FrozenInstanceError):
+        scores.paths = scores.nodes  # type: ignore[misc]

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.policy import search as module
 from rlrecbench.policy.score import score
-from rlrecbench.policy.search import Found, beam, beam_all, exact, rank_items, sample
+from rlrecbench.policy.search import Assistant, Found, beam, beam_all, exact, rank_items, sample
 from rlrecbench.policy.t5 import PAD, T5Policy, T5Shape
 
 Make = Callable[..., T5Policy]
@@ -105,6 +105,33 @@ def spelled_out(policy: T5Policy, history: Tensor, width: int, measure: str) -> 
         done = sorted(done + [n for n in below if trie.n_children[n] == 0], key=lambda n: -reach[n])[:width]
         active = sorted((n for n in below if trie.n_children[n]), key=lambda n: -reach[n])[:width]
     return done, [reach[n] for n in done]
+
+
+def test_a_list_longer_than_the_catalogue_is_filled_up(make: Make) -> None:
+    """Two leaves and five places."""
+    policy = make([[1], [2]], 4)
+    found = beam(policy, policy.encode(torch.tensor([[0], [1]])), 5)
+    assert found.leaves.sort(1).values.tolist() == [[-1, -1, -1, 1, 2]] * 2
+    assert found.leaves[:, 2:].tolist() == [[-1, -1, -1]] * 2
+    assert bool((found.scores[:, 2:] == -torch.inf).all())
+    assert bool(found.scores[:, :2].isfinite().all())
+
+
+@pytest.mark.parametrize("measure", ["vocab", "trie"])
+def test_the_last_node_may_have_fewer_children_than_others(make: Make, measure: Measure) -> None:
+    """Nodes 1 and 2 have two children and one, which is the last node of all."""
+    policy = make([[1, 1], [1, 2], [2, 1]], 3)
+    check_all_leaves(policy, HISTORY.clamp(max=2), measure)
+
+
+def test_an_assistant_alone_gives_its_shares(make: Make) -> None:
+    """Three items of equal mass: 1/3 each, along whatever path; two of five places stay empty."""
+    policy = make([[1, 1], [1, 2], [2, 1]], 3)
+    log_flow = torch.tensor([[3.0, 2, 1, 1, 1, 1]]).log().expand(3, -1)
+    found = beam(policy, policy.encode(HISTORY.clamp(max=2)), 5, assistant=Assistant(0.0, log_flow))
+    assert found.leaves.sort(1).values.tolist() == [[-1, -1, 3, 4, 5]] * 3
+    assert_close(found.scores[:, :3], torch.full((3, 3), -np.log(3.0)).float())
+    assert found.scores[:, 3:].tolist() == [[-torch.inf] * 2] * 3
 
 
 def test_temperature_divides_the_logits(policy: T5Policy) -> None:
@@ -257,3 +284,17 @@ def test_no_leaves_no_items() -> None:
     found = Found(torch.full((2, 3), -1), torch.full((2, 3), -torch.inf))
     ranked = rank_items(found, SHARED, np.arange(2), 2, seed=0)
     assert ranked.items.tolist() == [[-1, -1], [-1, -1]]
+
+
+def test_any_whole_number_is_a_seed() -> None:
+    """Modulo 2^64, and no less."""
+    users, items = np.arange(3), np.array([4, 4, 5])
+
+    def hashed(seed: int) -> list[int]:
+        found: list[int] = module._hash(seed, users, items).tolist()
+        return found
+
+    assert hashed(-1) == hashed(2**64 - 1)
+    assert hashed(2**64 + 5) == hashed(5)
+    assert hashed(5) != hashed(5 + 128)
+    assert hashed(5) != hashed(5 + 2**63)

@@ -71,7 +71,9 @@ def test_gradients_equal_transformers(policy: T5Policy) -> None:
 
 def test_dropout_falls_in_the_same_places(make: Make, codes: Codes, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch's generator, equal lengths and one candidate, the same draws meet the same activations."""
-    monkeypatch.setattr(t5, "dropout", torch.nn.functional.dropout)
+    drop = torch.nn.functional.dropout
+    monkeypatch.setattr(t5, "dropout", drop)
+    monkeypatch.setattr(t5, "relu_dropout", lambda x, p, training: drop(x.relu(), p, training))
     paths = codes(30, 3, 4)
     shape = T5Shape(layers=2, d_model=16, d_ff=32, heads=2, d_kv=8, dropout=0.3)
     policy = make(paths, vocab=13, shape=shape).train()

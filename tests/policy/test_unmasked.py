@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from rlrecbench.catalogue import Catalogue
 from rlrecbench.method import Draw, Prompts
+from rlrecbench.policy import score as module
 from rlrecbench.policy.score import child, score
 from rlrecbench.policy.search import sample_unmasked
 from rlrecbench.policy.t5 import T5Policy, T5Shape
@@ -80,6 +81,7 @@ def test_a_sample_has_a_leaf_where_its_path_is_an_items(paths: list[list[int]], 
     assert {path in leaf for path in found} == {True, False}
     ends = (drawn.paths < 0).long().diff(dim=-1)
     assert bool((ends >= 0).all())  # no token behind the end
+    assert int(drawn.paths.min()) == -1
 
 
 def test_unmasked_draws_give_the_items_of_their_paths() -> None:
@@ -214,8 +216,10 @@ def _walks(policy: T5Policy) -> None:
     assert child(policy, nodes, tokens).tolist() == [edges.get(pair, -1) for pair in pairs]
 
 
-def test_the_chance_to_end_is_that_of_the_terminator() -> None:
-    """Of each state on a present token; 0 behind the end and for absent items; with a gradient."""
+@pytest.mark.parametrize("chunk", [module.CHUNK, 16, 3])
+def test_the_chance_to_end_is_that_of_the_terminator(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each state on a present token, all at once, by four and one by one; 0 behind the end and for absent items."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
     policy = tiny(TITLES, 3)
     items = torch.tensor([[0, 1], [2, -1], [3, 2]])
     encoded = policy.encode(HISTORY)
@@ -224,7 +228,9 @@ def test_the_chance_to_end_is_that_of_the_terminator() -> None:
     lengths = torch.tensor([[2, 3], [4, 0], [2, 4]])
     expected = torch.where(torch.arange(4) < lengths[..., None], known, 0.0)
     assert_close(tokens.ended, expected, atol=1e-6, rtol=1e-5)
-    assert tokens.ended.requires_grad
+    weights = [policy.t5.shared.weight]
+    ours, theirs = (torch.autograd.grad(x.square().sum(), weights, retain_graph=True) for x in (tokens.ended, expected))
+    assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert_close(tokens.ended[0, 0, 1], tokens.vocab[0, 0, 1])  # the last token is the terminator
     with torch.no_grad():
         assert not score(policy, encoded, items).ended.requires_grad

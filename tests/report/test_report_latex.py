@@ -402,7 +402,7 @@ def compiled(folder: Path, text: str) -> tuple[str, str]:
     """Compile a document; return what the PDF says, and the log."""
     (folder / "all.tex").write_text(text, encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=600)
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log[-2000:]
     command = ["pdftotext", "-layout", "all.pdf", "-"]

@@ -35,7 +35,7 @@ USERS = ("u1", "u2", "u3", "u4")
 MOVIES = {
     "dataset": "movies_and_tv",
     "checksum": "70f59ffd35ff10a3abc4f5df16ea7c55c211a2d8bc18fc72a68dd4d88fb36918",
-    "options": {"max_history": 10, "last": None},
+    "options": {"max_history": 10, "last": None, "titles": None, "rows": 6400},
     "beams": 10,
     "k": 10,
     "limit_users": None,
@@ -476,7 +476,8 @@ def test_every_reason_is_found_in_the_record(tmp_path: Path) -> None:
     metrics = ("hr@5-string", "dgu@10-compat")
     root = write(tmp_path / "r", methods, metrics, rank={}, collab={}, overrides=overrides)
     protocol = MOVIES | {
-        "checksum": "0" * 64, "beams": 20, "limit_users": 500, "options": {"max_history": 5, "last": 30},
+        "checksum": "0" * 64, "beams": 20, "limit_users": 500,
+        "options": {"max_history": 5, "last": 30, "titles": None, "rows": 6400},
     }  # fmt: skip
     short = BUDGET | {"epochs": 6, "max_steps": 9000}
     spent = {"protocol": protocol, "budget": short, "backbone": {"model": "tiny", "lora": {"rank": 8}}}
@@ -557,7 +558,7 @@ def codes(tmp_path: Path, ids: dict[str, Any], preset: str = "paper", **budget: 
     )
     protocol = {
         "checksum": "54632de5777f86fdb53fe4578592511dfd03c8254661d7bafefbc83f5c64c5d0",
-        "options": {"max_history": 20, "last": None}, "beams": 20,
+        "options": {"max_history": 20, "last": None, "titles": None, "rows": 6400}, "beams": 20,
     }  # fmt: skip
     for seed in (42, 43):
         about = {"backbone": {"preset": preset}, "identifiers": ids, "budget": BUDGET | {"epochs": 200} | budget}

@@ -238,11 +238,11 @@ def test_nan_is_a_value(root: Path) -> None:
         ('{"schema": 2}', r"schema 2, but this version reads 1"),
         (
             '{"schema": 1, "metrics": {"recall@5": "0.1"}, "provenance": {"fingerprint": "a"}}',
-            r"needs 'metrics'",
+            r"metrics\.recall@5: should be a valid number, found \"0\.1\"",
         ),
         (
             '{"schema": 1, "metrics": {"recall@5": 0.1}, "provenance": {}}',
-            r"'provenance' with a 'fingerprint'",
+            r"the key 'provenance\.fingerprint' is missing",
         ),
     ],
 )

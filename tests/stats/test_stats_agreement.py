@@ -8,6 +8,7 @@ from scipy import stats as oracle
 
 from rlrecbench import stats
 from rlrecbench.stats import agreement
+from rlrecbench.stats.paired import Floats
 
 RNG = np.random.default_rng(0)
 PUBLISHED = [0.031, 0.034, 0.029, 0.04, 0.042, 0.047]
@@ -107,3 +108,58 @@ def test_a_papers_table_takes_seconds() -> None:
     ours, start = np.random.default_rng(7).random((5, 22_363, 12)), process_time()
     stats.order_agreement(ours, range(12))
     assert process_time() - start < 10
+
+
+def test_three_methods_have_an_interval_and_a_p() -> None:
+    """Of the six orders of three, one agrees in all three pairs and one in none: p = 2/6."""
+    found = stats.order_agreement(np.array([1.0, 2.0, 3.0]) + np.zeros((2, 5, 1)), [1, 2, 3])
+    assert (found.tau, found.low, found.high, found.p) == pytest.approx((1, 1, 1, 2 / 6))
+
+
+def test_interval_ends_at_the_quantiles_of_the_draws() -> None:
+    """Of 20 seeds three are odd, drawn X ~ Binomial(20, .15) times: P(X >= 6) = .067 and P(X >= 7) = .022.
+
+    An odd seed lowers methods 1 and 3. With six of them method 1 falls below method 0 and with seven method 3 below 2.
+    So the .025 quantile of tau has one of the six pairs turned round: tau = 4/6.
+    """
+    assert oracle.binom.sf([5, 6], 20, 0.15) == pytest.approx([0.0673, 0.0219], abs=1e-4)
+    ours = np.zeros((20, 3, 4)) + np.array([0, 5.5, 100, 106.5])
+    ours[:3] -= np.array([0, 20, 0, 20])
+    found = stats.order_agreement(ours, [1, 2, 3, 4], resamples=20_000)
+    assert (found.low, found.tau, found.high) == pytest.approx((4 / 6, 1, 1))
+    found = stats.order_agreement(ours, [4, 3, 2, 1], resamples=20_000)
+    assert (found.low, found.tau, found.high) == pytest.approx((-1, -1, -4 / 6))
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 70, 1 << 22])
+def test_as_many_resamples_as_asked_for(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one, by four, by seven of ten users at a time, and all at once."""
+    monkeypatch.setattr(agreement, "_CHUNK", chunk)
+    means = agreement._resampled(np.ones((2, 10, 3)), 30, np.random.default_rng(0))
+    assert means == pytest.approx(np.ones((30, 3)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "published"),
+    [
+        (np.array([[[0.5, 0.5, 0.5], [0.5, np.nan, 0.5]]]), [1.0, 2.0, 3.0]),
+        (np.ones((1, 2, 3)), [1.0, np.nan, 3.0]),
+        (np.ones((1, 0, 3)), [1.0, 2.0, 3.0]),
+        (np.ones((2, 3)), [1.0, 2.0, 3.0]),
+    ],
+    ids=["ours unknown", "published unknown", "no users", "no seeds' axis"],
+)
+def test_values_must_be_there_and_finite(ours: Floats, published: list[float]) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        stats.order_agreement(ours, published)
+
+
+def test_means_within_rounding_tie_however_many_users() -> None:
+    """Steps of 1e-13 between means of 100 users, whose sums are 1e-11 apart."""
+    assert stats.order_agreement(1e-13 * np.arange(3) + np.zeros((2, 50, 1)), [1, 2, 3]).tau is None
+
+
+def test_two_thousand_draws_from_the_first_seed_unless_asked_otherwise() -> None:
+    ours = np.random.default_rng(9).normal(0, 1, (2, 30, 40))
+    assert stats.order_agreement(ours, range(40)) == stats.order_agreement(ours, range(40), resamples=2_000, seed=0)
+    assert stats.order_agreement(ours, range(40)) != stats.order_agreement(ours, range(40), seed=1)

@@ -130,4 +130,43 @@ def test_too_little_to_rank() -> None:
     with pytest.raises(ConfigError, match="at least 3 methods, found 2"):
         stats.critical_difference(np.ones((9, 2)))
     with pytest.raises(ValueError, match="finite matrix"):
-        stats.critical_difference([[np.nan] * 3] * 9)
+        stats.critical_difference([[0.1, 0.2, 0.3]] * 8 + [[0.1, np.nan, 0.3]])
+
+
+def test_tied_differences_are_enumerated_up_to_thirteen_blocks() -> None:
+    """All 2^13 signs by hand; with 14 it is scipy's p, which is not that of all signs where blocks tie."""
+    d = np.array([1, 1, -1, 2, 2, 3, 3, -3, 4, 5, 5, 6, 7, 7]) / 10
+
+    def exact(values: np.ndarray) -> float:
+        ranks = oracle.rankdata(np.abs(values))
+        sums = np.abs(np.array(list(product((-1, 1), repeat=len(values)))) @ ranks)
+        return float((sums >= abs(np.sign(values) @ ranks)).mean())
+
+    assert blocks._signed_rank(d[:13]) == exact(d[:13])
+    assert blocks._signed_rank(d) == oracle.wilcoxon(d).pvalue != exact(d)
+
+
+def test_a_pair_at_the_level_is_not_told_apart() -> None:
+    """Ten blocks, one order of three methods: every corrected p is 3 x 2 / 2^10, the first in Holm's order."""
+    scores = np.arange(3.0) + np.zeros((10, 1))
+    least = 3 * 2 / 2**10
+    assert stats.critical_difference(scores, alpha=least).cliques == ((2, 1, 0),)
+    assert stats.critical_difference(scores, alpha=least * 1.001).cliques == ()
+
+
+def test_methods_of_one_rank_stand_in_their_order() -> None:
+    """Methods 1 and 2 trade the first two places, method 0 is last."""
+    swing = np.where(np.arange(8) % 2, 1.0, -1.0)
+    found = stats.critical_difference(np.stack([np.full(8, -9.0), swing, -swing], 1), alpha=0.5)
+    assert found.ranks == (3, 1.5, 1.5)
+    assert found.cliques == ((1, 2),)
+
+
+def test_no_p_is_above_one() -> None:
+    """17 methods have 136 pairs, of which 2 / 2^8 each would be 1.06."""
+    assert stats.critical_difference(np.arange(17.0) + np.zeros((8, 1))).least_p == 1
+
+
+def test_scores_are_a_matrix() -> None:
+    with pytest.raises(ValueError, match=r"finite matrix .* \(9,\)"):
+        stats.critical_difference(np.ones(9))

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as oracle
 
 from rlrecbench import stats
+from rlrecbench.stats.paired import TIE
 
 
 def test_tally() -> None:
@@ -83,3 +84,30 @@ def test_nothing_to_measure() -> None:
     assert stats.effect([[2.0]], [[1.0]]).standardised is None
     with pytest.raises(ValueError, match="share seeds and users"):
         stats.effect([[1, 2]], [[1]])
+
+
+def test_two_users_have_a_standardised_effect() -> None:
+    # Differences 2 and 0: mean 1, standard deviation sqrt(2).
+    assert stats.effect([[3, 1]], [[1, 1]]).standardised == pytest.approx(1 / sqrt(2))
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+@pytest.mark.parametrize("size", [TIE, 0.6 * TIE])
+def test_up_to_the_size_of_rounding_all_is_a_tie(size: float, better: stats.Direction) -> None:
+    """Two users in two seeds, each ahead by as much as counts as rounding, or by .6 of it; sums would count."""
+    ahead = np.full((2, 2), size)
+    assert stats.tally(ahead, better) == stats.tally(-ahead, better) == (0, 0, 2, 0)
+    assert stats.effect(ahead, np.zeros((2, 2)), better).improvement == 0.5
+    assert stats.effect(np.zeros((2, 2)), ahead, better).improvement == 0.5
+    uneven = np.array([[1.2 * size, 0.0]] * 2)  # a standard deviation of .85 of the size
+    assert stats.effect(uneven, np.zeros((2, 2))).standardised is None
+    beyond = np.full((2, 2), 1.01 * TIE)
+    assert stats.tally(beyond, better)[better == "lower"] == 2
+
+
+def test_the_tally_of_an_effect_is_that_of_the_difference() -> None:
+    """Differences 1 0 -2 and 3 0 0: user means 2 0 -1, seed means -1/3 and 1."""
+    a, b = [[2.0, 5.0, 1.0], [4.0, 5.0, 3.0]], [[1.0, 5.0, 3.0], [1.0, 5.0, 3.0]]
+    assert stats.effect(a, b).tally == (1, 1, 1, 1)
+    assert stats.effect(a, b, "lower").tally == (1, 1, 1, 1)
+    assert stats.effect(b, b).tally == (0, 0, 3, 0)

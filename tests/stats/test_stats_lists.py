@@ -1,6 +1,6 @@
 """Two methods' lists resampled: against loops over resampled lists, all swaps enumerated, scipy, and by hand."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +10,8 @@ from scipy.stats import kstest, permutation_test
 from rlrecbench import stats
 from rlrecbench.errors import ConfigError
 from rlrecbench.metrics import Lists, Reference, evaluate, standard
+from rlrecbench.metrics.exposure import Part
+from rlrecbench.stats import lists as module
 from rlrecbench.stats.draws import DELETED, Draws
 from rlrecbench.stats.lists import Resampled, difference, intervals, swapped
 
@@ -234,3 +236,87 @@ def test_cells_that_do_not_fit_are_refused() -> None:
         Draws.of(9)
     with pytest.raises(ConfigError, match="dgu@5-compat looks at whole lists"):
         Resampled(_lists(rng, 1.0), ["dgu@5-compat"], draws)
+
+
+def test_users_change_sides_alone_up_to_eight_for_each_bundle() -> None:
+    assert [Draws.of(n, 1, 1, 1).bundles for n in (10, 1024, 1025)] == [10, 1024, 128]
+    assert set(np.bincount(Draws.of(1025, 1, 1, 1).bundle)) == {8, 9}
+
+
+def test_numbers_of_draws_that_are_not_asked_for() -> None:
+    """The least p is 1/1,000, an end of an interval rests on 25 draws, and a fifth of 50 users is left out."""
+    draws = Draws.of(50)
+    assert (draws.swapped.shape, draws.kept.shape, draws.again.shape) == ((1000, 50), (200, 50), (999, 50))
+    assert set(draws.kept.sum(1)) == {40}
+    assert not draws.swapped[0].any()
+    assert draws.swapped[1:].mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(999 * 50))
+    assert set(draws.again.sum(1)) == {50}
+
+
+def test_counts_that_single_precision_cannot_hold_are_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 users with 5 items each are some 1,440 recommendations; the limit is lowered to less than that."""
+    cell = _lists(np.random.default_rng(11), 1.0)
+    draws = Draws.of(300, 5, 5, 5)
+    single = Resampled(cell, ALL, draws)
+    assert {single.bundles(5, "items").dtype, single.bundles(5, "groups").dtype} == {np.dtype(np.float32)}
+    monkeypatch.setattr(module, "_EXACT", 1_000)
+    double = Resampled(cell, ALL, draws)
+    parts: tuple[Part, ...] = ("items", "groups", "words")
+    for part in parts:
+        assert double.bundles(5, part).dtype == np.float64
+        assert (double.bundles(5, part) == single.bundles(5, part)).all()
+    for name, values in single.resampled.items():
+        assert double.resampled[name] == pytest.approx(values, abs=1e-6), name
+
+
+def test_intervals_of_a_single_cell_and_of_cells_that_do_not_fit() -> None:
+    rng = np.random.default_rng(12)
+    draws = Draws.of(300, 5, 5, 50)
+    one = Resampled(_lists(rng, 1.0), ["dgu@5"], draws)
+    found = intervals([one])["dgu@5"]
+    assert found.mean == one.value["dgu@5"]
+    assert found.se == pytest.approx(one.resampled["dgu@5"].std(ddof=1))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(one.resampled["dgu@5"], [0.025, 0.975])))
+    with pytest.raises(ValueError, match="different draws"):
+        intervals([one, Resampled(_lists(rng, 1.0), ["dgu@5"], Draws.of(300, 5, 5, 50))])
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_variances_of_resamples_say_what_the_users_values_say(seeds: int) -> None:
+    """The variance of a mean over samples of n users is s^2 / n, of each seed and of their average: as in two_way."""
+    D = np.random.default_rng(13).normal(0.1, 1, (seeds, 30)) + np.random.default_rng(14).normal(0, 0.5, (seeds, 1))
+    found = module._crossed(D.mean(1), D.var(1, ddof=1) / 30, float(D.mean(0).var(ddof=1)) / 30, 30)
+    expected = stats.two_way(D)
+    assert found.variance == (None if expected.variance is None else pytest.approx(expected.variance))
+    for field in fields(expected):
+        if field.name != "variance":
+            assert getattr(found, field.name) == pytest.approx(getattr(expected, field.name)), field.name
+
+
+@pytest.mark.parametrize(("seeds", "level"), [(1, "checkpoints"), (2, "methods"), (3, "methods")])
+def test_an_undefined_difference_says_nothing(seeds: int, level: str) -> None:
+    test = module._crossed(np.full(seeds, np.nan), np.ones(seeds), 1.0, 30)
+    assert np.isnan(test.mean)
+    assert (test.name, test.p, test.df, test.users, test.seeds, test.level) == ("two-way", 1, 0, 30, seeds, level)
+
+
+def test_a_rough_metric_has_a_normal_interval() -> None:
+    draws = Draws.of(300, 5, 40, 5)
+    cell = Resampled(_lists(np.random.default_rng(15), 1.0), ["coverage@5"], draws)
+    found = intervals([cell])["coverage@5"]
+    values = cell.resampled["coverage@5"]
+    se = np.sqrt(4 * ((values - values.mean()) ** 2).mean())  # a fifth of the users is left out: (n - d) / d = 4
+    assert found.se == pytest.approx(se)
+    assert (found.low, found.high) == pytest.approx((found.mean - 1.959964 * se, found.mean + 1.959964 * se))
+
+
+def test_groups_of_each_users_list_by_hand() -> None:
+    """Item 0 is in group 3 and item 1 in group 5; what is absent or invalid is in none."""
+    reference = Reference(["a", "b"], np.arange(2), np.ones(2, np.int64), np.array([3, 5]))
+    lists = Lists(np.array([[0, 1, 1], [1, -1, 0], [-1, 9, -1]]), np.zeros(3, np.int64), reference)
+    assert module._groups_of_users(lists, 2).tolist() == [
+        [0, 0, 0, 1, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0, 0],
+        [0] * 8,
+    ]
+    assert module._groups_of_users(lists, 3)[:2, [3, 5]].tolist() == [[1, 2], [1, 1]]

@@ -67,3 +67,30 @@ def test_power_under_a_known_shift(users: int, seeds: int, sd: float) -> None:
         found += stats.two_way(D).p < 0.05, stats.two_way(D + shift).p < 0.05
     for share, computed in zip(found / runs, (stats.power_of(0, variance, users, seeds), 0.6), strict=True):
         assert share == pytest.approx(computed, abs=4 * sqrt(computed * (1 - computed) / runs))
+
+
+def test_little_power_needs_less_than_a_standard_deviation() -> None:
+    expected = 0.1 * TTestPower().solve_power(nobs=5, alpha=0.05, power=0.1)
+    least = stats.smallest_effect(SEEDS_ALONE, 1_000, 5, power=0.1)
+    assert least < 0.1 / sqrt(5)
+    assert least == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_users_and_two_seeds_are_the_least() -> None:
+    variance = stats.Variance(0.03, 1e-5, 0.05)
+    assert 0 < stats.smallest_effect(variance, 2, 2) < inf
+    assert 0 < stats.power_of(0.1, variance, 2, 2) < 1
+    assert stats.smallest_effect(variance, 1, 3) == inf
+    assert stats.power_of(9.0, variance, 2_000, 1) == 0
+
+
+def test_levels_and_power_that_are_not_asked_for() -> None:
+    variance = stats.Variance(0.03, 1e-5, 0.05)
+    assert stats.smallest_effect(variance, 500, 3) == stats.smallest_effect(variance, 500, 3, 0.05, 0.8)
+    assert stats.power_of(0.01, variance, 500, 3) == stats.power_of(0.01, variance, 500, 3, 0.05)
+
+
+def test_an_effect_of_any_size_is_seen_where_nothing_varies() -> None:
+    assert stats.power_of(1.0, stats.Variance(0, 0, 0), 10, 2) == 1
+    # A standard deviation of 1: seeds vary by 3, of nine.
+    assert 0 < stats.power_of(0.1, stats.Variance(0, 9, 0), 10, 9) < 0.1

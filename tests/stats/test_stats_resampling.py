@@ -118,3 +118,37 @@ def test_bca_degenerate() -> None:
     assert same.p < 0.001
     assert stats.bootstrap([[0.4]], kind="bca").p == 1
     assert 0 < stats.bootstrap([[0.0, 1.0]], kind="bca").p <= 1
+
+
+def test_every_user_has_a_coin_of_its_own() -> None:
+    """Sixteen differences of 1 beside 5 and -5: the mean is reached where the two agree, 10 either way, and 11 of 16.
+
+    So p is 1/4 P(X >= 11) from either side, X ~ Binomial(16, 1/2), and next to nothing where the two cancel.
+    """
+    u = np.array([1.0] * 16 + [5.0, -5.0])
+    expected = float(oracle.binom.sf(10, 16, 0.5)) / 2 + 2 / 2**16 / 2
+    found = stats.permutation([u], resamples=40_000).p
+    assert found == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 40_000))
+
+
+@pytest.mark.parametrize("kind", ["percentile", "bca"])
+def test_a_difference_that_no_resample_turns_round(kind: Kind) -> None:
+    D = 1 + np.random.default_rng(9).random((1, 30))
+    for sign in (1, -1):
+        test = stats.bootstrap(sign * D, 999, kind=kind)
+        assert 1.999 / 1000 < test.p < (0.01 if kind == "bca" else 2.001 / 1000)
+        assert test.low * test.high > 0
+
+
+def test_standard_error_is_that_of_the_resampled_means() -> None:
+    u = np.random.default_rng(11).normal(0.1, 1, 12)
+    means = resampling._resampled(u, 30, np.random.default_rng(0))
+    assert stats.bootstrap([u], 30, seed=0).se == pytest.approx(means.std(ddof=1), rel=1e-12)
+
+
+@pytest.mark.parametrize("users", [1, 5])
+def test_equal_users_have_one_mean_in_every_resample(users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of a chunk included."""
+    assert (resampling._resampled(np.ones(users), 40, np.random.default_rng(0)) == 1).all()
+    monkeypatch.setattr(resampling, "_CHUNK", 3 * users)
+    assert (resampling._resampled(np.ones(users), 40, np.random.default_rng(0)) == 1).all()

@@ -52,6 +52,16 @@ def test_both_floors_take_the_higher_one() -> None:
     assert stats.crossed(2, 3, 10, 4, 5) == pytest.approx((sqrt(3 / 20), 3))
 
 
+def test_degrees_of_freedom_by_hand() -> None:
+    """Mean squares 8, 6 and 3 of three seeds and four users: both = 11, df = 121 / (64 / 3 + 36 / 2 + 9 / 6)."""
+    assert stats.crossed(8, 6, 3, 3, 4) == pytest.approx((sqrt(11 / 12), 121 / (64 / 3 + 18 + 1.5)))
+    assert stats.crossed(8, 6, 3, 3, 4, seed_df=5) == pytest.approx((sqrt(11 / 12), 121 / (64 / 3 + 36 / 5 + 1.5)))
+    assert stats.crossed(2, 3, 10, 4, 5, seed_df=7.5) == pytest.approx((sqrt(3 / 20), 7.5))
+    assert stats.crossed(3, 3, 10, 4, 5) == pytest.approx((sqrt(3 / 20), 4))  # equal floors: that of the users
+    assert stats.crossed(0, 0, 0, 3, 5) == (0, 2)  # nothing varies: the fewer of seeds and users, less one
+    assert stats.crossed(0, 0, 0, 6, 4) == (0, 3)
+
+
 def test_mean_squares_are_those_of_an_analysis_of_variance() -> None:
     """Least squares on dummies: what users and seeds explain, and what is left."""
     S, n = 4, 12
@@ -100,7 +110,7 @@ def test_the_same_difference_everywhere() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1)])
 def test_one_user_says_nothing(shape: tuple[int, int]) -> None:
     test = stats.two_way(np.ones(shape))
-    assert (test.mean, test.p, test.low, test.high, test.df) == (1, 1, -inf, inf, 0)
+    assert (test.mean, test.p, test.low, test.high, test.df, test.t, test.se) == (1, 1, -inf, inf, 0, 0, inf)
 
 
 @pytest.mark.parametrize("bad", [[1.0, 2.0], np.zeros((0, 3)), [[1.0, np.nan]]])

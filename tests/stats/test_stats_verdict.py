@@ -157,3 +157,110 @@ def test_config_from_a_suite() -> None:
         build(stats.StatsConfig, {"alpha": 1.0}, "s.yaml: stats")
     with pytest.raises(ConfigError, match=r"s.yaml: stats\.correction"):
         build(stats.StatsConfig, {"correction": "bonferroni"}, "s.yaml: stats")
+
+
+def _test(mean: float, low: float, high: float, p: float) -> stats.Test:
+    return stats.Test("two-way", mean, 0.01, 1.0, 5.0, p, low, high, 100, 3, "methods")
+
+
+def test_an_interval_that_ends_at_the_margin_is_inside() -> None:
+    margin = 0.25 * 2.0
+    assert stats.verdict(_test(0.0, -margin, margin, 1.0), 2.0, 0.25, 0.05, 1.0) == "equivalent"
+    assert stats.verdict(_test(0.0, -margin, margin * 1.01, 1.0), 2.0, 0.25, 0.05, 1.0) == "cannot tell"
+    assert stats.verdict(_test(0.0, -margin * 1.01, margin, 1.0), 2.0, 0.25, 0.05, 1.0) == "cannot tell"
+
+
+def test_p_at_the_level_is_not_below_it() -> None:
+    test = _test(0.5, 0.1, 0.9, 0.05)
+    assert stats.verdict(test, 1.0, 0.02, 0.05, 0.05) == "cannot tell"
+    assert stats.verdict(test, 1.0, 0.02, 0.05, 0.049) == "better"
+
+
+def test_no_more_seeds_than_asked_for_are_considered() -> None:
+    """Seeds alone, sd .1: t(.975, S - 1) x .1 / sqrt(S) is .01984 with 100 seeds and .01974 with 101; the mean .0198.
+
+    The example of nine seeds above, around .08, is settled by nine, whatever may follow.
+    """
+    few, many = (np.repeat((m + 0.1 * np.array([-1.0, 0, 1]))[:, None], 50, axis=1) for m in (0.08, 0.0198))
+    assert stats.seeds_needed(stats.two_way(few), 1.0, 0.0, 0.05, most=9) == 9
+    assert stats.seeds_needed(stats.two_way(few), 1.0, 0.0, 0.05, most=8) is None
+    assert stats.seeds_needed(stats.two_way(many), 1.0, 0.0, 0.05) is None
+    assert stats.seeds_needed(stats.two_way(many), 1.0, 0.0, 0.05, most=101) == 101
+
+
+def test_the_room_to_be_equivalent_is_a_share_of_the_baselines_size() -> None:
+    """As above .08 and .1: within .2 of a baseline of -1, six seeds; a difference of -.08 needs as many."""
+    for mean in (0.08, -0.08):
+        test = stats.two_way(np.repeat((mean + 0.1 * np.array([-1.0, 0, 1]))[:, None], 50, axis=1))
+        assert stats.seeds_needed(test, -1.0, 0.2, 0.05) == 6
+
+
+def test_a_family_of_different_numbers_of_seeds() -> None:
+    """Users agree. Seeds' variances .04 of 5 seeds, .01, .0001 of 3; medians of chi-square 3.3567 / 4 and 2 ln 2 / 2.
+
+    Scaled: .04766, .01443, .00014, so the median is .01443; 2/3 of (4 + 2 + 2) / (1 + 2/4) = 3.556 degrees of freedom.
+    """
+    wide = 0.5 + 0.2 * np.sqrt(4 / 10) * np.array([-2.0, -1, 0, 1, 2])
+    tests = [stats.two_way(np.repeat(wide[:, None], 50, axis=1)), *_of_seeds([0.01, 0.0001])]
+    assert tests[0].seed_square == pytest.approx(0.04)
+    square = 0.01 / np.log(2)
+    assert 0.04 * 4 / oracle.chi2.median(4) > square
+    shared = 2 * oracle.t.sf(0.3 / np.sqrt(square / 3), 8 / 1.5 * 2 / 3)
+    assert stats.family_p(tests) == pytest.approx([tests[0].p, max(tests[1].p, shared), shared])
+
+
+def test_a_lent_mean_square_stands_beside_the_users_and_the_interaction() -> None:
+    """By the sums of squares of D itself: v = (MS_user + n square - MS_int) / (S n), Satterthwaite's df with 3.2 for 2.
+
+    Two comparisons of three seeds share 4 / (1 + 1/4) = 3.2 degrees of freedom and the mean of their squares.
+    """
+    rng = np.random.default_rng(12)
+    own = rng.normal(0, 1, 40) + rng.normal(0, 1, (3, 40))
+    calm, wild = (own - own.mean(1, keepdims=True) + np.array(s)[:, None] for s in ([0.1, 0.2, 0.3], [-1.0, 0.2, 1.4]))
+    user = 3 * calm.mean(0).var(ddof=1)
+    rest = ((calm - calm.mean(0) - calm.mean(1, keepdims=True) + calm.mean()) ** 2).sum() / (2 * 39)
+    lent = 40 * (0.01 + 1.44) / 2
+    both = user + lent - rest
+    df = both**2 / (user**2 / 39 + lent**2 / 3.2 + rest**2 / 78)
+    expected = 2 * oracle.t.sf(0.2 / np.sqrt(both / 120), df)
+    tests = [stats.two_way(calm), stats.two_way(wild)]
+    assert user > rest  # no floor
+    assert stats.family_p(tests) == pytest.approx([max(tests[0].p, expected), tests[1].p])
+    assert expected > tests[0].p
+    others = [stats.t_users(calm), stats.two_way(calm[:1])]
+    assert stats.family_p([*tests, *others]) == pytest.approx([expected, *(t.p for t in [tests[1], *others])])
+
+
+def test_corrections_take_the_familys_p_and_none_takes_each_own() -> None:
+    tests = _of_seeds([0.02, 0.01, 0.0001])
+    together = stats.family_p(tests)
+    assert together != [t.p for t in tests]
+    assert stats.corrected(tests, "none") == [t.p for t in tests]
+    assert stats.corrected(tests, "holm") == stats.holm(together)
+    assert stats.corrected(tests, "bh") == stats.benjamini_hochberg(together) != stats.holm(together)
+
+
+def test_what_is_settled_is_settled_with_one_seed_more() -> None:
+    test = stats.two_way(np.repeat((0.5 + 0.001 * np.array([-1.0, 0, 1]))[:, None], 50, axis=1))
+    assert test.p < 0.001
+    assert stats.seeds_needed(test, 1.0, 0.0, 0.05) == 4
+
+
+def test_the_room_is_the_share_times_the_baseline() -> None:
+    """As above .08 and .1: a tenth of 2 is .2."""
+    test = stats.two_way(np.repeat((0.08 + 0.1 * np.array([-1.0, 0, 1]))[:, None], 50, axis=1))
+    assert stats.seeds_needed(test, 2.0, 0.1, 0.05) == 6
+
+
+def test_users_and_the_interaction_go_with_more_seeds_as_they_should() -> None:
+    """With 50 users MS_user = .1 S + .2, MS_seed = 50 x .01 + .2 and MS_int = .2: v = (.1 S + .7) / (50 S)."""
+    variance = stats.Variance(0.1, 0.01, 0.2)
+    test = stats.Test("two-way", 0.1, 0.1, 1.0, 2.0, 0.4, -0.3, 0.5, 50, 3, "methods", variance, 0.014)
+
+    def half(S: int) -> float:
+        both = 0.1 * S + 0.7
+        df = both**2 / ((0.1 * S + 0.2) ** 2 / 49 + 0.7**2 / (S - 1) + 0.2**2 / (49 * (S - 1)))
+        return float(oracle.t.ppf(0.975, df) * np.sqrt(both / (50 * S)))
+
+    expected = next(S for S in range(4, 100) if half(S) < 0.1)
+    assert stats.seeds_needed(test, 1.0, 0.0, 0.05) == expected == 28

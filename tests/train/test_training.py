@@ -94,7 +94,7 @@ def _stop(at: int) -> Report:
     return stop
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize("stop_at", [1, 7, 14])
 @pytest.mark.parametrize("name", ["sft", "dpo", "gflowgr-tb"])
 def test_stopped_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path, name: str, stop_at: int) -> None:
     whole = train(_job(tmp_path / "a", name))
@@ -104,6 +104,19 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path, name:
     resumed = train(_job(tmp_path / "b", name))
     assert _same(whole, resumed)
     assert (resumed.steps, resumed.examples, resumed.best) == (whole.steps, whole.examples, whole.best)
+    logs = [[_timeless(line) for line in (tmp_path / f / "train.jsonl").open()] for f in "ab"]
+    assert logs[0] == logs[1]
+
+
+def test_a_checkpoint_whose_log_has_lost_its_end_is_left_and_training_begins_anew(tmp_path: Path) -> None:
+    """As after a power cut: the checkpoint was on the disk, the log's last lines were not."""
+    whole = train(_job(tmp_path / "a", "sft"))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(_job(tmp_path / "b", "sft"), _stop(14))
+    log = tmp_path / "b/train.jsonl"
+    log.write_bytes(log.read_bytes()[:-7])
+    assert _same(whole, train(_job(tmp_path / "b", "sft")))
     logs = [[_timeless(line) for line in (tmp_path / f / "train.jsonl").open()] for f in "ab"]
     assert logs[0] == logs[1]
 
@@ -203,9 +216,9 @@ class SelfPlay(FineTune):
         return torch.nn.functional.softplus(step.gain[:, 1] - step.gain[:, 0]).mean() - step.logp[:, 0].mean()
 
 
-@pytest.mark.parametrize("stop_at", [2, 5, 7, 8])
+@pytest.mark.parametrize("stop_at", [10, 25, 35, 40])
 def test_rounds_of_self_play_resume_exactly(tmp_path: Path, stop_at: int) -> None:
-    """Five epochs of 8 steps, a report every 5 steps: stops in every phase, before and after a renewal."""
+    """Five epochs of 8 steps, a report every step: stops in every phase, before and after a renewal."""
     budget = {"epochs": 5, "eval_every": 4, "lr": 3e-3}
     whole = train(replace(_job(tmp_path / "a", budget=budget), method=SelfPlay()))
     (tmp_path / "b").mkdir()
