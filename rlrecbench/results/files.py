@@ -70,8 +70,7 @@ def read_arrow(path: Path, columns: tuple[str, ...]) -> pa.Table:
         StoreError: It is missing, broken or lacks a column.
     """
     try:
-        table = pq.read_table(path, columns=list(columns))
-        return table.select(list(columns))
+        return _whole(path, columns).select(list(columns))
     except Exception as e:
         raise _broken(path, e, columns) from e
 
@@ -103,4 +102,12 @@ def _broken(path: Path, e: Exception, columns: Sequence[str] | None = None) -> S
 
 @lru_cache(maxsize=512)
 def _cached(path: Path, changed: int, columns: tuple[str, ...] | None) -> pd.DataFrame:
-    return pd.read_parquet(path, columns=None if columns is None else list(columns))
+    frame: pd.DataFrame = _whole(path, columns).to_pandas()
+    return frame
+
+
+def _whole(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
+    """A parquet file's columns, looked through to the end: damaged texts would be noticed much later."""
+    table = pq.read_table(path, columns=None if columns is None else list(columns))
+    table.validate(full=True)
+    return table

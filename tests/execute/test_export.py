@@ -23,7 +23,8 @@ class World:
 
     def cell(self, key: str) -> Cell:
         """The cell with these settings."""
-        made = SimpleNamespace(name="d/b/m/seed-1", score=SimpleNamespace(key=key))
+        made = SimpleNamespace(name="d/b/m/seed-1", score=SimpleNamespace(key=key, name="score"))
+        made.score.rank = SimpleNamespace(train=None)
         made.folder = cast(Callable[[Path], Path], lambda results: results / "cells/d/b/m/seed-1")
         return cast(Cell, made)
 
@@ -75,7 +76,6 @@ def test_of_two_records_the_one_that_is_wanted_stays(world: World) -> None:
 def test_a_record_that_another_run_has_written_meanwhile_is_left_alone(world: World) -> None:
     """That run may be reading it."""
     cell = world.cell("A")
-    cell.score.name, cell.score.rank = "score", SimpleNamespace(train=None)  # type: ignore[misc]
     world.write("A")
     before = (cell.folder(world.results) / "metrics.json").stat()
     export(cell, world.results, Store(world.results / "store"))

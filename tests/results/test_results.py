@@ -6,10 +6,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlrecbench import results
 from rlrecbench.errors import StoreError
+from rlrecbench.results.files import read_arrow, read_table
 from rlrecbench.stats import Rows
 
 VALUES = {  # (dataset, backbone, method, seed): recall@5 of users a, b, c
@@ -272,3 +275,12 @@ def test_broken_users_file(root: Path) -> None:
     (root / "cells/beauty/tiger/sft/seed-1/users.parquet").unlink()
     with pytest.raises(StoreError, match=r"users\.parquet cannot be read"):
         found.n_users(found.records[1])
+
+
+def test_a_text_that_is_none_is_noticed_on_reading(tmp_path: Path) -> None:
+    """Whoever sorts or prints it later could not say which file is damaged."""
+    path = tmp_path / "users.parquet"
+    pq.write_table(pa.table({"user_id": pa.array([b"u1", b"u\x80"]).view(pa.string())}), path)
+    for read in (read_table, lambda p: read_arrow(p, ("user_id",))):
+        with pytest.raises(StoreError, match=r"users\.parquet.* cannot be read: .*UTF8"):
+            read(path)
