@@ -348,6 +348,8 @@ def _connected(address: str) -> Iterator[Any]:
             "--ray needs the package ray: pip install 'rlrecbench[ray]' here and on every node; "
             "without --ray the suite runs on this machine"
         ) from e
+    if os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0":  # Ray has read it already if somebody else imported it
+        ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     if ray.is_initialized():
         raise ConfigError("this process is connected to a Ray cluster already; call ray.shutdown() first")
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place

@@ -67,9 +67,9 @@ FEW = ["--limit-users", "200"]
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A cluster; its address in ``address``, and ``rob`` kills the node on which a stage is running."""
-    pytest.importorskip("ray", reason="needs the extra [ray]")
     # By default workers yield to all other processes, and a lost node is noticed after half a minute.
     os.environ |= {"RAY_worker_niceness": "0", "RAY_health_check_period_ms": "1000", **dict.fromkeys(cluster._OFF, "0")}
+    pytest.importorskip("ray", reason="needs the extra [ray]")
     from ray.cluster_utils import Cluster
 
     memory: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
