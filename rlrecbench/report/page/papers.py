@@ -47,5 +47,5 @@ def _line(line: Json, named: Mapping[str, str]) -> Json:
         "difference": f"{line['difference']:+.4f}",
         "relative": words.ABSENT if share is None else f"{100 * share:+.1f} %",
         "within": {True: "yes", False: "no", None: words.ABSENT}[line["within"]],
-        "reasons": [named[r["text"]] for r in line["reasons"] if r["text"] in named],
+        "reasons": sorted(named[r["text"]] for r in line["reasons"] if r["text"] in named),
     }
